@@ -1,0 +1,387 @@
+/* args.c - see args.h. Engine options are passed to the library as text: their names and bounds are its table's. */
+#include "args.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(field) offsetof(options, field)
+
+static const char G_IN[] = "Input", G_OUT[] = "Output", G_SAMPLE[] = "Sampling", G_MODEL[] = "Model",
+                  G_BENCH[] = "Benchmark";
+enum { CMD_GEN = CMD_RUN | CMD_CHAT };
+
+const arg args_table[] = {
+    {"-m --model", ARG_TEXT, CMD_ALL, G_MODEL, "FILE", AT(model), 0, 0, NULL, "LLAMA_ARG_MODEL",
+     "the model, a GGUF file"},
+    {"-ngl --gpu-layers --n-gpu-layers", ARG_INT, CMD_ALL, G_MODEL, "N", AT(gpu_layers), 0, 999, "all",
+     "LLAMA_ARG_N_GPU_LAYERS", "layers to put on a GPU, or all"},
+
+    {"-f --file", ARG_FILES, CMD_GEN | CMD_BENCH, G_IN, "FILE", 0, 0, 0, NULL, NULL,
+     "a text file, UTF-8; - is standard input; may be given several times"},
+    {"-p --prompt", ARG_TEXT, CMD_RUN, G_IN, "TEXT", AT(prompt), 0, 0, NULL, NULL,
+     "the question; it follows the text of the files after a blank line"},
+    {"-sys --system-prompt", ARG_TEXT, CMD_GEN, G_IN, "TEXT", AT(system), 0, 0, NULL, NULL, "the system message"},
+    {"--raw", ARG_FLAG, CMD_RUN, G_IN, NULL, AT(raw), 0, 0, NULL, NULL,
+     "send the text as it is, without a chat template"},
+    {"--chat-template-file", ARG_TEXT, CMD_GEN, G_IN, "FILE", AT(template_file), 0, 0, NULL,
+     "LLAMA_ARG_CHAT_TEMPLATE_FILE", "use this chat template instead of the model's own"},
+
+    {"-n --predict --n-predict", ARG_INT, CMD_RUN, G_OUT, "N", AT(n_predict), -1, 1e9, NULL, "LLAMA_ARG_N_PREDICT",
+     "most tokens of the answer; -1 = until the model ends it"},
+    {"-n --predict --n-predict", ARG_INT, CMD_CHAT, G_OUT, "N", AT(n_chat), -1, 1e9, NULL, "LLAMA_ARG_N_PREDICT",
+     "most tokens of an answer; -1 = until the model ends it"},
+    {"--json", ARG_FLAG, CMD_ALL & ~CMD_CHAT, G_OUT, NULL, AT(json), 0, 0, NULL, NULL,
+     "print one JSON object instead of text"},
+    {"--trace", ARG_TEXT, CMD_RUN, G_OUT, "FILE", AT(trace_file), 0, 0, NULL, NULL,
+     "write what was recalled for each token of the answer, one JSON object a line"},
+    {"-q --quiet", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(quiet), 0, 0, NULL, NULL,
+     "nothing on standard error but errors and warnings"},
+    {"-v --verbose", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(verbose), 0, 0, NULL, NULL, "show the log of the engine"},
+    {"-h --help", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(help), 0, 0, NULL, NULL, "show this help"},
+
+    {"-s --seed", ARG_INT, CMD_GEN, G_SAMPLE, "N", AT(seed), -1, 4294967295.0, NULL, NULL, "seed; -1 = random"},
+    {"--temp --temperature", ARG_FLOAT, CMD_GEN, G_SAMPLE, "T", AT(temp), 0, 100, NULL, NULL,
+     "temperature; 0 always takes the likeliest token"},
+    {"--top-k", ARG_INT, CMD_GEN, G_SAMPLE, "N", AT(top_k), 0, 1e9, NULL, "LLAMA_ARG_TOP_K",
+     "sample among the N likeliest tokens; 0 = off"},
+    {"--top-p", ARG_FLOAT, CMD_GEN, G_SAMPLE, "P", AT(top_p), 0, 1, NULL, NULL,
+     "sample among the likeliest tokens that hold P of the probability; 1 = off"},
+    {"--min-p", ARG_FLOAT, CMD_GEN, G_SAMPLE, "P", AT(min_p), 0, 1, NULL, NULL,
+     "drop tokens less likely than P times the likeliest; 0 = off"},
+    {"--repeat-penalty", ARG_FLOAT, CMD_GEN, G_SAMPLE, "X", AT(repeat_penalty), 0.01, 100, NULL, NULL,
+     "make tokens that were just used less likely; 1 = off"},
+    {"--repeat-last-n", ARG_INT, CMD_GEN, G_SAMPLE, "N", AT(repeat_last_n), 0, 1e9, NULL, NULL,
+     "how many last tokens the repeat penalty looks at"},
+    {"--grammar-file", ARG_TEXT, CMD_GEN, G_SAMPLE, "FILE", AT(grammar_file), 0, 0, NULL, NULL,
+     "a GBNF grammar that the answer must follow"},
+
+    {"--policy", ARG_TEXT, CMD_BENCH, G_BENCH, "LIST", AT(policies), 0, 0, NULL, NULL,
+     "policies to compare, separated by commas"},
+    {"-d --depths", ARG_TEXT, CMD_BENCH, G_BENCH, "LIST", AT(depths), 0, 0, NULL, NULL,
+     "tokens held before the clock starts, separated by commas; 8K = 8192"},
+    {"-p --n-prompt", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(bench_prompt), 1, 1e6, NULL, NULL,
+     "prompt tokens timed at each depth"},
+    {"-n --n-gen", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(bench_predict), 1, 1e6, NULL, NULL,
+     "single-token steps timed at each depth"},
+    {"-r --repetitions", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(repeats), 1, 100, NULL, NULL,
+     "times that each measurement is made; the median counts"},
+
+    {"--context-shift --no-context-shift", ARG_NOTE, CMD_GEN, NULL, NULL, 0, 0, 0, NULL, NULL,
+     "ignored: nothing is ever shifted out of the context"},
+    {0}};
+
+/* llama.cpp's variables for engine options that mean the same there. */
+static const struct {
+    const char *alias, *env;
+} shared_env[] = {{"-t", "LLAMA_ARG_THREADS"},
+                  {"-c", "LLAMA_ARG_CTX_SIZE"},
+                  {"-ctk", "LLAMA_ARG_CACHE_TYPE_K"},
+                  {"-ctv", "LLAMA_ARG_CACHE_TYPE_V"}};
+
+/* What to do instead, for options of llama.cpp that have no counterpart here. */
+static const struct {
+    const char *names, *hint;
+} hints[] = {{"-b --batch-size -ub --ubatch-size", "tokens of a prefill step are set with --chunk"},
+             {"-cnv --conversation -i --interactive", "use reattn chat"},
+             {"-fa --flash-attn", "attention is reattn's own, see --policy"},
+             {"-hf --hf-repo", "download the GGUF file and give it with -m"},
+             {"-nkvo --no-kv-offload", "the history is always in main memory"}};
+
+options args_default(void)
+{
+    reattn_sampler_params s = reattn_sampler_params_default();
+    return (options){
+        .gpu_layers = reattn_model_params_default().n_gpu_layers,
+        .n_predict = 256,
+        .n_chat = -1,
+        .temp = s.temp,
+        .top_k = s.top_k,
+        .top_p = s.top_p,
+        .min_p = s.min_p,
+        .repeat_penalty = s.repeat_penalty,
+        .repeat_last_n = s.repeat_last_n,
+        .seed = s.seed == UINT32_MAX ? -1 : (int64_t)s.seed,
+        .policies = "native,full,reattention",
+        .depths = "0,2K,8K",
+        .bench_prompt = 512,
+        .bench_predict = 32,
+        .repeats = 3,
+        .session = reattn_session_params_default(),
+    };
+}
+
+reattn_sampler_params args_sampler(const options *opt)
+{
+    reattn_sampler_params s = reattn_sampler_params_default();
+    s.temp = opt->temp;
+    s.top_k = (int32_t)opt->top_k;
+    s.top_p = opt->top_p;
+    s.min_p = opt->min_p;
+    s.repeat_penalty = opt->repeat_penalty;
+    s.repeat_last_n = (int32_t)opt->repeat_last_n;
+    s.seed = (uint32_t)opt->seed; /* -1 is the library's value for random */
+    return s;
+}
+
+int args_format(const arg *a, const options *opt, char *buf, size_t cap)
+{
+    const char *field = (const char *)opt + a->offset;
+    if (a->kind == ARG_INT)
+        return snprintf(buf, cap, "%lld", (long long)*(const int64_t *)field);
+    if (a->kind == ARG_FLOAT)
+        return snprintf(buf, cap, "%g", *(const float *)field);
+    if (a->kind == ARG_TEXT && *(const char *const *)field)
+        return snprintf(buf, cap, "%s", *(const char *const *)field);
+    return snprintf(buf, cap, "%s", "");
+}
+
+/* ------------------------------------------------------------------------------------------- look-up --------- */
+
+/* Steps through names separated by spaces: returns the next one and its length, NULL at the end. */
+static const char *next_name(const char **names, size_t *len)
+{
+    const char *name = *names + strspn(*names, " ");
+    *len = strcspn(name, " ");
+    *names = name + *len;
+    return *len ? name : NULL;
+}
+
+static bool names_have(const char *names, const char *name, size_t len)
+{
+    size_t n;
+    for (const char *s; (s = next_name(&names, &n));)
+        if (n == len && !memcmp(s, name, len))
+            return true;
+    return false;
+}
+
+const arg *args_find(unsigned command, const char *name, size_t len)
+{
+    for (const arg *a = args_table; a->names; a++)
+        if ((a->commands & command) && names_have(a->names, name, len))
+            return a;
+    return NULL;
+}
+
+static const reattn_option *find_engine(const char *name, size_t len)
+{
+    for (const reattn_option *o = reattn_option_table(); o->name; o++) {
+        if (len > 2 && !strncmp(name, "--", 2) && strlen(o->name) == len - 2 && !memcmp(o->name, name + 2, len - 2))
+            return o;
+        if (o->alias && strlen(o->alias) == len && !memcmp(o->alias, name, len))
+            return o;
+    }
+    return NULL;
+}
+
+static int edit_distance(const char *a, size_t na, const char *b, size_t nb)
+{
+    enum { LONGEST = 63 };
+    int row[LONGEST + 1];
+    if (na > LONGEST || nb > LONGEST)
+        return LONGEST;
+    for (size_t j = 0; j <= nb; j++)
+        row[j] = (int)j;
+    for (size_t i = 1; i <= na; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= nb; j++) {
+            int change = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            int step = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
+            row[j] = change < step ? change : step;
+        }
+    }
+    return row[nb];
+}
+
+void nearest_add(nearest *n, const char *name, size_t len)
+{
+    const char *typed = n->typed + strspn(n->typed, "-");
+    size_t typed_len = strcspn(typed, "=");
+    size_t dashes = strspn(name, "-");
+    const char *bare = name + dashes;
+    size_t bare_len = len - dashes;
+
+    if (bare_len < 3 || typed_len < 3)
+        return; /* any two short names are near each other */
+    size_t shorter = bare_len < typed_len ? bare_len : typed_len;
+    int d = edit_distance(typed, typed_len, bare, bare_len);
+    if (!memcmp(typed, bare, shorter))
+        d = 2;
+    if (d <= 2 + (int)typed_len / 8 && (!n->best[0] || d < n->distance) && len < sizeof n->best) {
+        n->distance = d;
+        memcpy(n->best, name, len);
+        n->best[len] = 0;
+    }
+}
+
+static int unknown_option(unsigned command, const char *typed)
+{
+    size_t len = strcspn(typed, "="), n;
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (names_have(hints[i].names, typed, len))
+            return cli_fail(EXIT_USAGE, "there is no option %.*s: %s", (int)len, typed, hints[i].hint);
+
+    nearest near = {.typed = typed};
+    for (const arg *a = args_table; a->names; a++) {
+        const char *names = a->names;
+        if (a->commands & command)
+            for (const char *s; (s = next_name(&names, &n));)
+                nearest_add(&near, s, n);
+    }
+    for (const reattn_option *o = reattn_option_table(); o->name; o++) {
+        char name[64];
+        n = (size_t)snprintf(name, sizeof name, "--%s", o->name);
+        nearest_add(&near, name, n);
+    }
+    if (near.best[0])
+        return cli_fail(EXIT_USAGE, "there is no option %.*s; did you mean %s?", (int)len, typed, near.best);
+    return cli_fail(EXIT_USAGE, "there is no option %.*s; --help lists them", (int)len, typed);
+}
+
+/* -------------------------------------------------------------------------------------------- values --------- */
+
+/* `shown` is how the option was written (or the environment variable): errors name what the user typed. */
+static int set_own(options *opt, const arg *a, const char *shown, const char *value)
+{
+    char *field = (char *)opt + a->offset, *end;
+
+    switch (a->kind) {
+    case ARG_FLAG:
+        if (!strcmp(value, "1") || !strcmp(value, "on") || !strcmp(value, "true"))
+            *(bool *)field = true;
+        else if (!strcmp(value, "0") || !strcmp(value, "off") || !strcmp(value, "false"))
+            *(bool *)field = false;
+        else
+            return cli_fail(EXIT_USAGE, "%s is on or off, not '%s'", shown, value);
+        return EXIT_DONE;
+    case ARG_INT: {
+        errno = 0;
+        long long v = a->word && !strcmp(value, a->word) ? (end = "", (long long)a->max) : strtoll(value, &end, 10);
+        if (errno || end == value || *end || v < (long long)a->min || v > (long long)a->max)
+            return cli_fail(EXIT_USAGE, "%s takes a whole number from %.0f to %.0f%s%s, not '%s'", shown, a->min,
+                            a->max, a->word ? " or " : "", a->word ? a->word : "", value);
+        *(int64_t *)field = v;
+        return EXIT_DONE;
+    }
+    case ARG_FLOAT: {
+        double v = strtod(value, &end);
+        if (end == value || *end || !(v >= a->min && v <= a->max))
+            return cli_fail(EXIT_USAGE, "%s takes a number from %g to %g, not '%s'", shown, a->min, a->max, value);
+        *(float *)field = (float)v;
+        return EXIT_DONE;
+    }
+    case ARG_TEXT:
+        *(const char **)field = value;
+        return EXIT_DONE;
+    case ARG_FILES:
+        opt->files[opt->n_files++] = value;
+        return EXIT_DONE;
+    case ARG_NOTE:
+        cli_note("%s is %s", shown, a->help);
+        return EXIT_DONE;
+    }
+    return EXIT_DONE;
+}
+
+static int set_engine(options *opt, const reattn_option *o, const char *shown, const char *value)
+{
+    reattn_error err;
+    if (!strcmp(o->name, "policy") && !strcmp(value, "list")) {
+        opt->list_policies = true;
+        return EXIT_DONE;
+    }
+    if (!reattn_option_set(&opt->session, o->name, value, &err))
+        return EXIT_DONE;
+    return cli_fail(EXIT_USAGE, "%s: %s", shown, err.msg);
+}
+
+/* The value of REATTN_ARG_<NAME>, or of llama.cpp's variable; *shown is set to the one that was found. */
+static const char *from_env(const char *long_name, size_t len, const char *fallback, char shown[64])
+{
+    int n = snprintf(shown, 64, "REATTN_ARG_%.*s", (int)len, long_name);
+    for (int i = 0; i < n && i < 63; i++)
+        shown[i] = shown[i] == '-' ? '_' : (char)toupper((unsigned char)shown[i]);
+    const char *value = getenv(shown);
+    if (!value && fallback && (value = getenv(fallback)))
+        snprintf(shown, 64, "%s", fallback);
+    return value;
+}
+
+static int read_env(options *opt, unsigned command)
+{
+    char shown[64];
+    int rc = EXIT_DONE;
+    for (const arg *a = args_table; a->names && !rc; a++) {
+        if (!(a->commands & command) || a->kind == ARG_FILES || a->kind == ARG_NOTE)
+            continue;
+        const char *name = strstr(a->names, "--") + 2;
+        const char *value = from_env(name, strcspn(name, " "), a->env, shown);
+        if (value)
+            rc = set_own(opt, a, shown, value);
+    }
+    for (const reattn_option *o = reattn_option_table(); o->name && !rc; o++) {
+        const char *fallback = NULL;
+        for (size_t i = 0; i < sizeof shared_env / sizeof *shared_env; i++)
+            if (o->alias && !strcmp(o->alias, shared_env[i].alias))
+                fallback = shared_env[i].env;
+        const char *value = from_env(o->name, strlen(o->name), fallback, shown);
+        char dashed[64];
+        int n = snprintf(dashed, sizeof dashed, "--%s", o->name);
+        if (value && !args_find(command, dashed, (size_t)n)) /* the program's own meaning of a name goes first */
+            rc = set_engine(opt, o, shown, value);
+    }
+    return rc;
+}
+
+static int parse(options *opt, unsigned command, int argc, char **argv)
+{
+    int rc = read_env(opt, command);
+    for (int i = 0; i < argc && !rc; i++) {
+        const char *typed = argv[i], *equals = strchr(typed, '=');
+        size_t len = equals ? (size_t)(equals - typed) : strlen(typed);
+        char shown[64];
+        if (typed[0] != '-' || len < 2)
+            return cli_fail(EXIT_USAGE, "unexpected argument '%s'%s", typed,
+                            command == CMD_RUN ? "; the question is given with -p" : "");
+        snprintf(shown, sizeof shown, "%.*s", (int)len, typed);
+
+        const arg *own = args_find(command, typed, len);
+        const reattn_option *engine = own ? NULL : find_engine(typed, len);
+        if (own && (own->kind == ARG_FLAG || own->kind == ARG_NOTE)) {
+            rc = set_own(opt, own, shown, equals ? equals + 1 : "on");
+            continue;
+        }
+        if (!own && !engine) {
+            char positive[64];
+            int n = !strncmp(shown, "--no-", 5) ? snprintf(positive, sizeof positive, "--%s", shown + 5) : 0;
+            own = n ? args_find(command, positive, (size_t)n) : NULL;
+            if (!own || own->kind != ARG_FLAG || equals)
+                return unknown_option(command, typed);
+            rc = set_own(opt, own, shown, "off");
+            continue;
+        }
+        if (!equals && i + 1 == argc)
+            return cli_fail(EXIT_USAGE, "%s needs a value (%s)", shown, own ? own->value : engine->arg);
+        const char *value = equals ? equals + 1 : argv[++i];
+        rc = own ? set_own(opt, own, shown, value) : set_engine(opt, engine, shown, value);
+    }
+    return rc;
+}
+
+int args_parse(options *opt, unsigned command, int argc, char **argv)
+{
+    opt->files = calloc((size_t)argc + 1, sizeof *opt->files);
+    if (!opt->files)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    int rc = parse(opt, command, argc, argv);
+    if (rc) {
+        free(opt->files);
+        opt->files = NULL;
+    }
+    return rc;
+}

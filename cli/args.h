@@ -1,0 +1,80 @@
+/* args.h - the command line: one table of the program's own options, and the library's table of engine options. */
+#ifndef ARGS_H
+#define ARGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cli.h"
+
+/* The commands an option belongs to. */
+enum { CMD_RUN = 1, CMD_CHAT = 2, CMD_INFO = 4, CMD_BENCH = 8, CMD_ALL = 15 };
+
+struct options {
+    const char *model;
+    int64_t gpu_layers;
+
+    const char *prompt, *system;
+    const char **files; /* [n_files] */
+    int n_files;
+    const char *template_file, *grammar_file, *trace_file;
+    bool raw;
+
+    int64_t n_predict, n_chat; /* most tokens of an answer in `run` and in `chat`; -1 = no limit */
+    float temp, top_p, min_p, repeat_penalty;
+    int64_t top_k, repeat_last_n, seed;
+
+    const char *policies, *depths;
+    int64_t bench_prompt, bench_predict, repeats;
+
+    bool json, quiet, verbose, help, list_policies;
+
+    reattn_session_params session;
+};
+
+typedef enum arg_kind {
+    ARG_FLAG,  /* bool; --no-x clears it */
+    ARG_INT,   /* int64_t in min .. max */
+    ARG_FLOAT, /* float in min .. max */
+    ARG_TEXT,  /* const char * */
+    ARG_FILES, /* appends to options.files */
+    ARG_NOTE   /* accepted for the hand's sake: prints its help text and does nothing */
+} arg_kind;
+
+typedef struct arg {
+    const char *names; /* separated by spaces; the first long one gives the environment name */
+    arg_kind kind;
+    unsigned commands;
+    const char *group; /* heading in the help, NULL = not listed */
+    const char *value; /* name of the value in the help, NULL for flags */
+    size_t offset;     /* of the field in options */
+    double min, max;
+    const char *word;  /* text that stands for max, or NULL */
+    const char *env;   /* llama.cpp's environment variable, read after REATTN_ARG_<NAME>; or NULL */
+    const char *help;
+} arg;
+
+/* The program's own options, ended by an entry whose names are NULL. */
+extern const arg args_table[];
+
+/* The program's option of a command that has this name (with its dashes), or NULL. */
+const arg *args_find(unsigned command, const char *name, size_t len);
+
+options args_default(void);
+/* Reads the environment, then argv[0 .. argc-1] (what follows the command). On success opt->files is the caller's. */
+int args_parse(options *opt, unsigned command, int argc, char **argv);
+/* Writes the value of an option as text, as snprintf does; nothing for one that is unset. */
+int args_format(const arg *a, const options *opt, char *buf, size_t cap);
+/* What the sampling options say; the grammar is left NULL. */
+reattn_sampler_params args_sampler(const options *opt);
+
+/* The name nearest to `typed` is offered: call nearest_add for each candidate, then read `best` (NULL = none near). */
+typedef struct nearest {
+    const char *typed;
+    int distance;
+    char best[64];
+} nearest;
+void nearest_add(nearest *n, const char *name, size_t len);
+
+#endif

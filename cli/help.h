@@ -1,0 +1,25 @@
+/* help.h - what --help prints. */
+#ifndef HELP_H
+#define HELP_H
+
+#include <stdio.h>
+
+#include "args.h"
+
+typedef struct command {
+    const char *name;
+    unsigned bit;
+    const char *mode; /* word that must follow the command, or NULL */
+    int (*run)(const options *opt);
+    const char *summary;  /* one line */
+    const char *usage;    /* after "reattn NAME" */
+    const char *about;    /* a few sentences */
+    const char *examples; /* lines, indented */
+} command;
+
+/* The commands, ended by an entry whose name is NULL. */
+void help_program(FILE *out, const command *commands);
+/* One command: its groups of options, those of the engine from the library's table. */
+void help_command(FILE *out, const command *cmd);
+
+#endif

@@ -1,0 +1,149 @@
+/* main.c - the program reattn: commands, --help, --version, and the lines it prints on standard error. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "args.h"
+#include "help.h"
+#include "progress.h"
+
+static const command commands[] = {
+    {"run", CMD_RUN, NULL, cmd_run, "one answer about files and a question",
+     "-m MODEL (-f FILE)... [-p TEXT] [OPTIONS]",
+     "Reads the files and the question, and prints the answer. The text may be longer than\n"
+     "the model was trained for: nothing is cut, all of it is searched for every token.",
+     "  reattn run -m model.gguf -f book.txt -p \"Who is the narrator?\"\n"
+     "  git log | reattn run -m model.gguf -f - -p \"What changed in the parser?\" -n 400\n"
+     "  reattn run -m model.gguf --raw -p \"Once upon a time\" --temp 0 --json\n"},
+    {"chat", CMD_CHAT, NULL, cmd_chat, "a conversation that is never cut", "-m MODEL [OPTIONS]",
+     "A conversation. /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n"
+     "Without a terminal each line of standard input is a message.",
+     "  reattn chat -m model.gguf\n"
+     "  reattn chat -m model.gguf -f manual.txt -sys \"Answer from the manual.\"\n"},
+    {"info", CMD_INFO, NULL, cmd_info, "what a model is and what fits in memory", "-m MODEL [OPTIONS]",
+     "Shows the model's shapes, the scope that was chosen for it, how positions are encoded,\n"
+     "and how much memory a text takes.",
+     "  reattn info -m model.gguf\n"
+     "  reattn info -m model.gguf --local 2048 --json\n"},
+    {"bench", CMD_BENCH, "e2e", cmd_bench, "speed of policies at growing depth", "e2e -m MODEL [OPTIONS]",
+     "Measures prompt and decode speed of several policies with more and more text held.\n"
+     "The policy native is llama.cpp's own attention: the baseline.",
+     "  reattn bench e2e -m model.gguf\n"
+     "  reattn bench e2e -m model.gguf --policy native,reattention --depths 0,8K,16K -f book.txt\n"},
+    {0}};
+
+int cli_fail(int code, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    progress_clear();
+    fputs("reattn: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    va_end(list);
+    return code;
+}
+
+int cli_fail_error(const reattn_error *err)
+{
+    return cli_fail(err->code == REATTN_E_ARG ? EXIT_USAGE : EXIT_FAILED, "%s", err->msg);
+}
+
+void cli_note(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    progress_clear();
+    fputs("reattn: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    va_end(list);
+}
+
+static void on_log(reattn_log_level level, const char *text, void *user)
+{
+    const bool *verbose = user;
+    if (level < REATTN_LOG_WARN && !*verbose)
+        return;
+    progress_clear();
+    fputs(text, stderr);
+}
+
+static int print_policies(void)
+{
+    for (const reattn_policy_info *p = reattn_policy_list(); p->name; p++)
+        printf("%-14s %s\n%-14s cost: %s\n%-14s from: %s\n", p->name, p->rule, "", p->cost, "", p->paper);
+    return EXIT_DONE;
+}
+
+/* Usage errors of a command that runs on a model, after its options were read. */
+static int run_command(const command *cmd, options *opt)
+{
+    if (opt->help) {
+        help_command(stdout, cmd);
+        return EXIT_DONE;
+    }
+    if (opt->list_policies || !strcmp(opt->policies, "list"))
+        return print_policies();
+    if (!opt->model)
+        return cli_fail(EXIT_USAGE, "%s needs a model: -m FILE", cmd->name);
+    reattn_log_set(on_log, &opt->verbose);
+    return cmd->run(opt);
+}
+
+static int start_command(const command *cmd, int argc, char **argv)
+{
+    if (cmd->mode && argc > 0 && argv[0][0] != '-') {
+        if (strcmp(argv[0], cmd->mode))
+            return cli_fail(EXIT_USAGE, "there is no %s %s; there is %s %s", cmd->name, argv[0], cmd->name, cmd->mode);
+        argc--;
+        argv++;
+    } else if (cmd->mode && (argc == 0 || (strcmp(argv[0], "--help") && strcmp(argv[0], "-h")))) {
+        return cli_fail(EXIT_USAGE, "%s needs to know what: reattn %s %s", cmd->name, cmd->name, cmd->mode);
+    }
+    options opt = args_default();
+    int rc = args_parse(&opt, cmd->bit, argc, argv);
+    if (rc)
+        return rc;
+    rc = run_command(cmd, &opt);
+    free(opt.files);
+    if ((fflush(stdout) || ferror(stdout)) && rc == EXIT_DONE)
+        rc = cli_fail(EXIT_FAILED, "standard output: %s", strerror(errno));
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (!*name) {
+        help_program(stderr, commands);
+        return EXIT_USAGE;
+    }
+    bool help = !strcmp(name, "help");
+    if (help && argc > 2)
+        name = argv[2];
+    for (const command *c = commands; c->name; c++) {
+        if (strcmp(c->name, name))
+            continue;
+        if (!help)
+            return start_command(c, argc - 2, argv + 2);
+        help_command(stdout, c);
+        return EXIT_DONE;
+    }
+    if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h")) {
+        help_program(stdout, commands);
+        return EXIT_DONE;
+    }
+    if (!strcmp(name, "--version") || !strcmp(name, "version")) {
+        printf("reattn %s (%s)\n", REATTN_VERSION, reattn_cpu_level());
+        return EXIT_DONE;
+    }
+    nearest near = {.typed = name};
+    for (const command *c = commands; c->name; c++)
+        nearest_add(&near, c->name, strlen(c->name));
+    if (near.best[0])
+        return cli_fail(EXIT_USAGE, "there is no command '%s'; did you mean %s?", name, near.best);
+    return cli_fail(EXIT_USAGE, "there is no command '%s'; reattn --help lists them", name);
+}

@@ -1,0 +1,35 @@
+# What reattn is built on. scripts/bootstrap.sh gets all of it.
+
+# libllama: the machine's own if it has one, else the one that scripts/bootstrap.sh built.
+find_package(llama CONFIG QUIET)
+if(NOT llama_FOUND)
+    file(GLOB site "${PROJECT_SOURCE_DIR}/.deps/venv/lib/python3*/site-packages")
+    find_package(llama CONFIG QUIET PATHS ${site} NO_DEFAULT_PATH)
+endif()
+if(NOT llama_FOUND)
+    message(FATAL_ERROR "No llama.cpp: run scripts/bootstrap.sh, or set CMAKE_PREFIX_PATH to where yours is installed.")
+endif()
+message(STATUS "llama.cpp ${LLAMA_VERSION}: ${llama_DIR}")
+get_target_property(llama_libdir llama IMPORTED_LOCATION)
+get_filename_component(llama_libdir "${llama_libdir}" DIRECTORY)
+
+# The kernels share ggml's OpenMP pool: two pools of spinning threads on the same cores would ruin both. Without OpenMP
+# the library works on one thread.
+find_package(OpenMP COMPONENTS C)
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
+pkg_check_modules(libxxhash REQUIRED libxxhash)
+
+# CUDA only where there is something to compile.
+file(GLOB cuda_sources CONFIGURE_DEPENDS src/cuda/*.cu)
+if(cuda_sources AND NOT REATTN_CUDA STREQUAL "OFF")
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER OR REATTN_CUDA STREQUAL "ON")
+        enable_language(CUDA)
+    else()
+        set(cuda_sources "")
+    endif()
+endif()

@@ -1,0 +1,273 @@
+/* reattn.h - unlimited context for any RoPE model that llama.cpp runs.
+ *
+ * The mental model: a *model* is a loaded GGUF file, read-only and shareable. A *session* is one growing text on it:
+ * its keys and values are kept before RoPE, and each step attends to a finite scope chosen from all of them by a
+ * *policy*. You append prompt tokens, ask for logits, sample, append what was sampled.
+ *
+ *     reattn_model_load -> reattn_session_create -> reattn_session_prompt -> { reattn_sampler_sample
+ *                                                                             -> reattn_session_decode } ...
+ *
+ * Handles are opaque; each *_free accepts NULL. A model may be used by several threads; a session by one at a time
+ * (reattn_session_cancel excepted). Error convention: error.h. Operations without a model: ops.h. */
+#ifndef REATTN_H
+#define REATTN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define REATTN_VERSION "0.1.0"
+
+typedef struct reattn_model reattn_model;
+typedef struct reattn_session reattn_session;
+typedef struct reattn_sampler reattn_sampler;
+
+/* ------------------------------------------------------------------------------------------------ log -------- */
+
+typedef enum reattn_log_level { REATTN_LOG_DEBUG, REATTN_LOG_INFO, REATTN_LOG_WARN, REATTN_LOG_ERROR } reattn_log_level;
+
+/* Receives log lines of reattn and of libllama (text ends with a newline). Called from any thread. */
+typedef void (*reattn_log_fn)(reattn_log_level level, const char *text, void *user);
+
+/* Sets the process-wide log callback; NULL (the default) discards. Call before any other function. */
+REATTN_API void reattn_log_set(reattn_log_fn fn, void *user);
+
+/* ---------------------------------------------------------------------------------------------- model -------- */
+
+typedef struct reattn_model_params {
+    size_t size;      /* sizeof(reattn_model_params), set by the default function */
+    int n_gpu_layers; /* layers to put on a GPU, where libllama has one (0 .. 999, default 0) */
+    int n_threads;    /* threads for the check at load (0 = all cores) */
+} reattn_model_params;
+
+REATTN_API reattn_model_params reattn_model_params_default(void);
+
+/* Loads a GGUF file and checks, on one small decode, that the attention of every layer can be replaced exactly.
+ * On success *out is owned by the caller. Errors: E_IO (no such file), E_FORMAT (not a GGUF or cut short), E_MODEL,
+ * E_UNSUPPORTED (names the layer and the reason: sliding window, MLA, no RoPE, ...), E_NOMEM.
+ * An unsupported model can still be used with the policy "native": load it with `native_only`. */
+REATTN_API int reattn_model_load(const char *path, const reattn_model_params *params, reattn_model **out,
+                                 reattn_error *err);
+/* The same without the check: only sessions with policy "native" can be created on such a model. */
+REATTN_API int reattn_model_load_native(const char *path, const reattn_model_params *params, reattn_model **out,
+                                        reattn_error *err);
+/* Frees the model. All its sessions and samplers must have been freed. */
+REATTN_API void reattn_model_free(reattn_model *model);
+
+/* Shapes and names. Strings live as long as the model. */
+typedef struct reattn_model_info {
+    const char *path;
+    const char *desc;          /* libllama's description, e.g. "llama ?B Q4_1" */
+    const char *arch;          /* general.architecture */
+    const char *chat_template; /* tokenizer.chat_template, or NULL */
+    int n_layer, n_head, n_head_kv; /* of layer 0 */
+    int head_dim_k, head_dim_v;
+    int n_ctx_train; /* trained length N */
+    int n_vocab, n_embd;
+    uint64_t n_params, file_bytes;
+    reattn_rope rope; /* of layer 0, as the model's graph has it; n_rot 0 on a native-only model */
+    float kq_scale;   /* factor on q . k */
+} reattn_model_info;
+
+REATTN_API void reattn_model_get_info(const reattn_model *model, reattn_model_info *info);
+
+/* ----------------------------------------------------------------------------------------------- text -------- */
+
+/* Tokens of UTF-8 text. add_special adds BOS/EOS as the model wants them; parse_special reads "<|im_start|>" and the
+ * like as tokens. Writes up to cap tokens, returns how many there are (call again with more room if > cap), or a
+ * negative error: E_ARG if the text is not valid UTF-8 (the message names the byte offset). */
+REATTN_API int64_t reattn_tokenize(const reattn_model *model, const char *text, size_t len, bool add_special,
+                                   bool parse_special, int32_t *tokens, int64_t cap, reattn_error *err);
+/* Bytes of one token (may be a part of a UTF-8 character). Writes up to cap bytes, no NUL; returns the length.
+ * Special tokens give 0 bytes unless `special`. */
+REATTN_API int reattn_token_bytes(const reattn_model *model, int32_t token, bool special, char *buf, int cap);
+/* True for tokens that end a generation (EOS, end of turn). */
+REATTN_API bool reattn_token_is_eog(const reattn_model *model, int32_t token);
+
+typedef struct reattn_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *content;
+} reattn_message;
+
+/* Formats messages with a chat template: `tmpl`, or the model's own if NULL. add_assistant opens the answer's turn.
+ * On success *out is a NUL-terminated string that the caller frees with reattn_free.
+ * Errors: E_UNSUPPORTED (libllama does not know the template), E_NOMEM. */
+REATTN_API int reattn_chat_format(const reattn_model *model, const char *tmpl, const reattn_message *messages,
+                                  size_t n_messages, bool add_assistant, char **out, reattn_error *err);
+REATTN_API void reattn_free(void *ptr);
+
+/* -------------------------------------------------------------------------------------------- session -------- */
+
+typedef enum reattn_dtype { REATTN_F32 = 0, REATTN_F16 = 1, REATTN_Q8_0 = 2 } reattn_dtype;
+typedef enum reattn_recall_type {
+    REATTN_RECALL_QK = 0, /* q . k */
+    REATTN_RECALL_K,      /* the new keys against the old keys */
+    REATTN_RECALL_V,      /* the new values against the old values */
+    REATTN_RECALL_QKV,    /* q . k times the 1-norm of v */
+    REATTN_RECALL_QKV2    /* q . k times the 2-norm of v */
+} reattn_recall_type;
+typedef enum reattn_recall_when { REATTN_WHEN_ALWAYS = 0, REATTN_WHEN_DECODE, REATTN_WHEN_PROMPT } reattn_recall_when;
+typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
+
+/* How a session attends. Bounds and defaults of every field: reattn_option_table. */
+typedef struct reattn_session_params {
+    size_t size; /* sizeof(reattn_session_params), set by the default function */
+    char policy[24];
+    int64_t keep;          /* G: first tokens, always in scope */
+    int64_t local;         /* L: last tokens, always in scope; 0 = from the trained length */
+    int64_t recall_k;      /* k: keys each query and head votes for */
+    int64_t recall_span;   /* s: tokens recalled around each */
+    int64_t recall_max;    /* m: most spans a step; 0 = from the trained length */
+    int64_t recall_window; /* in decode, the votes of so many last queries count */
+    int64_t tail;          /* W: the last tokens of a prompt are a chunk of their own; 0 = off */
+    int64_t chunk;         /* C: tokens a prefill step takes */
+    int recall_per_head;   /* 0: one set a layer, 1: one a KV head */
+    int recall_vote;       /* reattn_vote */
+    int recall_type;       /* reattn_recall_type */
+    int recall_when;       /* reattn_recall_when */
+    int positions;         /* reattn_positions */
+    int type_k, type_v;    /* reattn_dtype of the store */
+    int64_t ctx_limit;     /* most tokens a session may hold; 0 = no limit */
+    int64_t mem_limit;     /* most bytes its store may take; 0 = no limit */
+    int n_threads;         /* 0 = all cores */
+} reattn_session_params;
+
+/* The one table of session options: names, bounds, help. It feeds the setter, the program's help and its checks. */
+typedef enum reattn_option_kind { REATTN_OPTION_INT, REATTN_OPTION_ENUM, REATTN_OPTION_BYTES, REATTN_OPTION_NAME }
+    reattn_option_kind;
+typedef struct reattn_option {
+    const char *name;    /* long name without dashes, e.g. "recall-k" */
+    const char *alias;   /* short name with its dash, e.g. "-ctk", or NULL */
+    const char *arg;     /* name of the argument in help, e.g. "K" */
+    reattn_option_kind kind;
+    int64_t min, max, def;
+    const char *choices; /* for ENUM: "layer|head"; else NULL */
+    const char *help;    /* one line */
+} reattn_option;
+
+/* The table, ended by an entry whose name is NULL. Static. */
+REATTN_API const reattn_option *reattn_option_table(void);
+/* Sets one option from text, by long name. Errors: E_ARG (unknown name, not a number, out of bounds: the message has
+ * the bounds); params is then unchanged. */
+REATTN_API int reattn_option_set(reattn_session_params *params, const char *name, const char *value, reattn_error *err);
+/* The option's current value as text. Returns the length, as snprintf does. */
+REATTN_API int reattn_option_get(const reattn_session_params *params, const char *name, char *buf, size_t cap);
+
+REATTN_API reattn_session_params reattn_session_params_default(void);
+/* Fills in the automatic fields (local, recall_max, n_threads) for a model and checks that the whole is consistent:
+ * chunk <= local, keep + recall_max * recall_span + local <= trained length, ... Errors: E_ARG with both numbers. */
+REATTN_API int reattn_session_params_resolve(reattn_session_params *params, const reattn_model *model,
+                                             reattn_error *err);
+
+/* One entry of the list of policies, ended by a NULL name. Static. */
+typedef struct reattn_policy_info {
+    const char *name;
+    const char *rule;  /* what it does, one line */
+    const char *cost;  /* what it keeps and what a step costs, one line */
+    const char *paper; /* where it comes from */
+} reattn_policy_info;
+REATTN_API const reattn_policy_info *reattn_policy_list(void);
+
+/* Bytes that a session takes, before it takes them. */
+typedef struct reattn_memory {
+    uint64_t store_bytes;    /* K and V of n_tokens */
+    uint64_t scratch_bytes;  /* buffers of a step; does not grow with the text */
+    uint64_t bytes_per_1000; /* store bytes per 1000 tokens */
+} reattn_memory;
+REATTN_API int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
+                                     reattn_memory *out, reattn_error *err);
+
+/* Creates a session; params NULL = defaults. The model must outlive it. Errors: E_ARG, E_NOMEM, E_UNSUPPORTED. */
+REATTN_API int reattn_session_create(reattn_model *model, const reattn_session_params *params, reattn_session **out,
+                                     reattn_error *err);
+REATTN_API void reattn_session_free(reattn_session *session);
+
+/* Called after each chunk of a prompt; return false to stop (as reattn_session_cancel does). */
+typedef bool (*reattn_progress_fn)(int64_t done, int64_t total, void *user);
+
+/* Appends a prompt of n tokens, in chunks that start at multiples of `chunk`; the last `tail` tokens are one of their
+ * own. Afterwards the logits of the last token are there. On an error or a cancel, what was appended by whole chunks
+ * stays: reattn_session_length says how much, and the call can be repeated with the rest.
+ * Errors: E_ARG, E_LIMIT, E_NOMEM, E_CANCELLED, E_NAN, E_MODEL. */
+REATTN_API int reattn_session_prompt(reattn_session *session, const int32_t *tokens, int64_t n,
+                                     reattn_progress_fn progress, void *user, reattn_error *err);
+/* Appends one generated token. Errors as above; the session is unchanged on failure. */
+REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, reattn_error *err);
+/* Logits [n_vocab] of the last token, or NULL if there are none (nothing appended yet, or rewound). Valid until the
+ * next call on the session. */
+REATTN_API const float *reattn_session_logits(const reattn_session *session);
+
+/* Tokens held. */
+REATTN_API int64_t reattn_session_length(const reattn_session *session);
+/* The tokens themselves, [length], owned by the session. */
+REATTN_API const int32_t *reattn_session_tokens(const reattn_session *session);
+/* The largest multiple of `chunk` at or below `n` up to which the session holds exactly what a fresh prefill of the
+ * same tokens would hold, bit for bit: rewind there to continue with another text. */
+REATTN_API int64_t reattn_session_anchor(const reattn_session *session, int64_t n);
+/* Forgets all tokens from n on (0 .. length). Errors: E_ARG. */
+REATTN_API int reattn_session_rewind(reattn_session *session, int64_t n, reattn_error *err);
+/* Asks a running prompt or decode to stop at the next layer. Thread-safe and async-signal-safe. The flag is cleared
+ * when the next prompt or decode starts. */
+REATTN_API void reattn_session_cancel(reattn_session *session);
+
+/* What a step chose. Called once a layer in which something was recalled, in layer order, before the layer attends. */
+typedef struct reattn_trace {
+    int64_t token;            /* position of the (last) query */
+    int layer, kv_head;       /* kv_head -1: the set serves all heads */
+    const reattn_span *spans; /* [n_spans], valid during the call */
+    int64_t n_spans;
+} reattn_trace;
+typedef void (*reattn_trace_fn)(const reattn_trace *trace, void *user);
+REATTN_API void reattn_session_set_trace(reattn_session *session, reattn_trace_fn fn, void *user);
+
+/* Counters since the session was created or reattn_session_reset_stats. Milliseconds of wall time. */
+typedef struct reattn_stats {
+    int64_t prompt_tokens, decode_tokens;
+    double prompt_ms, decode_ms; /* whole steps */
+    double select_ms, attend_ms; /* of these: choosing, attending */
+    double append_ms;            /* of these: storing */
+    int64_t scope_max;           /* largest number of keys that a query attended to */
+    int64_t keys_scored;         /* (query, head, key) scores asked for */
+    int64_t keys_rescored;       /* of these, computed in full precision */
+    uint64_t store_bytes;        /* taken now */
+} reattn_stats;
+REATTN_API void reattn_session_get_stats(const reattn_session *session, reattn_stats *stats);
+REATTN_API void reattn_session_reset_stats(reattn_session *session);
+/* The resolved parameters. */
+REATTN_API const reattn_session_params *reattn_session_get_params(const reattn_session *session);
+
+/* ------------------------------------------------------------------------------------------- sampling -------- */
+
+typedef struct reattn_sampler_params {
+    size_t size;
+    uint32_t seed;        /* default 0xFFFFFFFF = random */
+    float temp;           /* 0 = greedy, default 0.8 */
+    int32_t top_k;        /* default 40, <= 0 off */
+    float top_p;          /* default 0.95 */
+    float min_p;          /* default 0.05 */
+    float repeat_penalty; /* default 1.0 = off */
+    int32_t repeat_last_n; /* default 64 */
+    const char *grammar;  /* GBNF text or NULL; copied */
+} reattn_sampler_params;
+
+REATTN_API reattn_sampler_params reattn_sampler_params_default(void);
+/* Errors: E_ARG (a grammar that does not parse), E_NOMEM. */
+REATTN_API int reattn_sampler_create(const reattn_model *model, const reattn_sampler_params *params,
+                                     reattn_sampler **out, reattn_error *err);
+REATTN_API void reattn_sampler_free(reattn_sampler *sampler);
+/* Chooses a token from the session's logits and records it (penalties, grammar). Errors: E_ARG (no logits). On success
+ * *token is set. */
+REATTN_API int reattn_sampler_sample(reattn_sampler *sampler, const reattn_session *session, int32_t *token,
+                                     reattn_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,293 @@
+/* attend.c - flash attention over a plan's runs.
+ *
+ * 1. layout: each list of runs becomes tiles of up to REATTN__TILE keys.
+ * 2. pack: the queries are rotated and packed into lane groups, the scale (times log2 e) folded in.
+ * 3. For each segment of the tiles: the keys and values are read once, as f32, the keys rotated (prepare), then every
+ *    block of lane groups folds the segment's tiles into its running state (fold). Segments bound the scratch: it does
+ *    not grow with the text, whatever the plan.
+ * 4. finish: states are joined and divided.
+ * When there are few queries (decode) the tiles are dealt to several states, by number, so that all cores have work and
+ * the result does not depend on how many there are. */
+#include "attend.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "attend/layout.h"
+#include "base/place.h"
+#include "cpu/kernels.h"
+
+enum {
+    GROUPS = 8,          /* lane groups of one task: they share the tile while it is in the cache */
+    SEGMENT_ROWS = 8192, /* rows of a segment */
+    TASKS_WANTED = 16,
+    PART_TILES = 8 /* tiles of one state at least, when they are dealt */
+};
+
+typedef struct work {
+    const reattn__attend_args *a;
+    const reattn__kernels *cpu;
+    int Hk, g, D, Dv, n_rotation;
+    int64_t rows, groups, blocks, parts;
+    int64_t n_tile; /* tiles of the longest list */
+    reattn__layout *layouts; /* [n_list] */
+    float *qt;               /* [n_rotation][Hk][groups][D][lanes] */
+    float *k, *v;            /* [Hk][SEGMENT_ROWS][D], [Hk][SEGMENT_ROWS][Dv] */
+    float *state;            /* [parts][Hk][groups][state_floats] */
+    float *p;                /* [n_threads][TILE][lanes] */
+    int64_t state_floats;
+    int64_t tile0, tile1; /* tiles of the segment at hand, the same numbers in every list */
+} work;
+
+static const reattn__layout *layout_of(const work *w, int head)
+{
+    return &w->layouts[w->a->n_list == 1 ? 0 : head];
+}
+
+/* A state: o [Dv][lanes], m [lanes], l [lanes]. */
+static float *state_of(const work *w, int64_t part, int head, int64_t group)
+{
+    return w->state + ((part * w->Hk + head) * w->groups + group) * w->state_floats;
+}
+
+static int pack_task(void *ctx, int64_t task, int worker)
+{
+    work *w = ctx;
+    int lanes = w->cpu->lanes;
+    int64_t group = task % w->groups;
+    int head = (int)(task / w->groups % w->Hk), rotation = (int)(task / w->groups / w->Hk);
+    const reattn__layout *layout = layout_of(w, head);
+    const reattn_rope *rope = &w->a->rope->rope;
+    float *qt = w->qt + task * w->D * lanes, row[4096];
+    const float scale = w->a->scale * 1.44269504f; /* log2 e */
+    (void)worker;
+    for (int r = 0; r < lanes; r++) {
+        int64_t at = group * lanes + r, t = at / w->g;
+        if (at >= w->rows || rotation >= layout->n_rotation) {
+            for (int d = 0; d < w->D; d++) qt[(int64_t)d * lanes + r] = 0;
+            continue;
+        }
+        const reattn__rotation *rot = &layout->rotations[rotation];
+        memcpy(row, w->a->q + (t * w->a->H + (int64_t)head * w->g + at % w->g) * w->D, (size_t)w->D * sizeof *row);
+        reattn__rope_row(rope, w->a->rope->cs + (rot->q_pos + t * rot->q_step) * rope->n_rot, row);
+        for (int d = 0; d < w->D; d++) qt[(int64_t)d * lanes + r] = row[d] * scale;
+    }
+    return REATTN_OK;
+}
+
+/* First row of the segment at hand. */
+static int64_t segment_row(const work *w, const reattn__layout *l)
+{
+    return w->tile0 < l->n_tile ? l->tiles[w->tile0].row : l->n_row;
+}
+
+/* Reads and rotates one head's tile. The pieces of a tile are found by a search, since they are sorted by row. */
+static int prepare_task(void *ctx, int64_t task, int worker)
+{
+    work *w = ctx;
+    int64_t n = w->tile1 - w->tile0;
+    int head = (int)(task / n);
+    const reattn__layout *l = layout_of(w, head);
+    const reattn_rope *rope = &w->a->rope->rope;
+    (void)worker;
+    if (w->tile0 + task % n >= l->n_tile) return REATTN_OK;
+    const reattn__tile_info *tile = &l->tiles[w->tile0 + task % n];
+    int64_t row0 = segment_row(w, l), a = 0, b = l->n_piece - 1;
+    while (a < b) {
+        int64_t mid = (a + b + 1) / 2;
+        if (l->pieces[mid].row <= tile->row) a = mid;
+        else b = mid - 1;
+    }
+    for (; a < l->n_piece && l->pieces[a].row < tile->row + tile->count; a++) {
+        const reattn__piece *piece = &l->pieces[a];
+        int64_t row = (int64_t)head * SEGMENT_ROWS + piece->row - row0;
+        float *k = w->k + row * w->D;
+        reattn__source_k(&w->a->src, head, piece->token, piece->count, k);
+        reattn__source_v(&w->a->src, head, piece->token, piece->count, w->v + row * w->Dv);
+        for (int64_t i = 0; i < piece->count; i++)
+            reattn__rope_row(rope, w->a->rope->cs + (piece->k_pos + i * piece->k_step) * rope->n_rot, k + i * w->D);
+    }
+    return REATTN_OK;
+}
+
+/* Which of the tile's keys each lane sees; false if none sees any. */
+static bool visible(const work *w, const reattn__tile_info *tile, int64_t group, int32_t *lo, int32_t *hi)
+{
+    int lanes = w->cpu->lanes;
+    bool some = false;
+    for (int r = 0; r < lanes; r++) {
+        int64_t row = REATTN__MIN(group * lanes + r, w->rows - 1);
+        int64_t back = w->a->q_first + row / w->g - tile->token; /* distance to the tile's first key */
+        int64_t from = back > tile->dist_max ? back - tile->dist_max : 0;
+        int64_t to = back < tile->dist_min ? 0 : REATTN__MIN(back - tile->dist_min + 1, (int64_t)tile->count);
+        lo[r] = (int32_t)REATTN__MIN(from, (int64_t)tile->count);
+        hi[r] = (int32_t)to;
+        some |= lo[r] < hi[r];
+    }
+    return some;
+}
+
+static int fold_task(void *ctx, int64_t task, int worker)
+{
+    work *w = ctx;
+    int lanes = w->cpu->lanes;
+    int64_t part = task % w->parts, block = task / w->parts % w->blocks;
+    int head = (int)(task / w->parts / w->blocks);
+    int64_t end = REATTN__MIN(w->groups, (block + 1) * GROUPS);
+    const reattn__layout *l = layout_of(w, head);
+    int64_t tile1 = REATTN__MIN(w->tile1, l->n_tile), row0 = segment_row(w, l);
+    int32_t lo[REATTN__LANES_MAX], hi[REATTN__LANES_MAX];
+    for (int64_t i = w->tile0 + part; i < tile1; i += w->parts) {
+        const reattn__tile_info *info = &l->tiles[i];
+        int64_t row = (int64_t)head * SEGMENT_ROWS + info->row - row0;
+        for (int64_t group = block * GROUPS; group < end; group++) {
+            if (!info->whole && !visible(w, info, group, lo, hi)) continue;
+            float *state = state_of(w, part, head, group);
+            reattn__tile tile = {
+                .qt = w->qt + ((info->rotation * w->Hk + head) * w->groups + group) * w->D * lanes,
+                .k = w->k + row * w->D,
+                .v = w->v + row * w->Dv,
+                .n_key = info->count,
+                .D = w->D,
+                .Dv = w->Dv,
+                .lo = info->whole ? NULL : lo,
+                .hi = info->whole ? NULL : hi,
+                .o = state,
+                .m = state + (int64_t)w->Dv * lanes,
+                .l = state + (int64_t)(w->Dv + 1) * lanes,
+                .p = w->p + (int64_t)worker * REATTN__TILE * lanes,
+            };
+            w->cpu->attend(&tile);
+        }
+    }
+    return REATTN_OK;
+}
+
+static int clear_task(void *ctx, int64_t task, int worker)
+{
+    work *w = ctx;
+    int lanes = w->cpu->lanes;
+    float *state = w->state + task * w->state_floats;
+    (void)worker;
+    memset(state, 0, (size_t)w->state_floats * sizeof *state);
+    for (int r = 0; r < lanes; r++) state[(int64_t)w->Dv * lanes + r] = -INFINITY;
+    return REATTN_OK;
+}
+
+/* Joins the parts' states of one lane group, in order, and writes its rows. */
+static int finish_task(void *ctx, int64_t task, int worker)
+{
+    work *w = ctx;
+    int lanes = w->cpu->lanes, head = (int)(task / w->groups);
+    int64_t group = task % w->groups;
+    (void)worker;
+    for (int r = 0; r < lanes && group * lanes + r < w->rows; r++) {
+        int64_t row = group * lanes + r;
+        int64_t at = row / w->g * w->a->H + (int64_t)head * w->g + row % w->g;
+        float *out = w->a->out + at * w->Dv, top = -INFINITY, sum = 0;
+        for (int64_t part = 0; part < w->parts; part++)
+            top = fmaxf(top, state_of(w, part, head, group)[(int64_t)w->Dv * lanes + r]);
+        memset(out, 0, (size_t)w->Dv * sizeof *out);
+        for (int64_t part = 0; part < w->parts && top > -INFINITY; part++) {
+            const float *state = state_of(w, part, head, group);
+            float weight = exp2f(state[(int64_t)w->Dv * lanes + r] - top);
+            sum += weight * state[(int64_t)(w->Dv + 1) * lanes + r];
+            for (int d = 0; d < w->Dv; d++) out[d] += weight * state[(int64_t)d * lanes + r];
+        }
+        for (int d = 0; d < w->Dv && sum > 0; d++) out[d] /= sum;
+        if (w->a->lse) w->a->lse[at] = sum > 0 ? (top + log2f(sum)) * 0.69314718f : -INFINITY;
+    }
+    return REATTN_OK;
+}
+
+/* Lays the runs out. The layouts live in the first work buffer. */
+static int lay_out(work *w, reattn_error *err)
+{
+    const reattn__attend_args *a = w->a;
+    size_t bytes = (size_t)a->n_list * sizeof *w->layouts;
+    for (int i = 0; i < a->n_list; i++) {
+        size_t pieces = (size_t)reattn__layout_pieces_max(&a->lists[i]);
+        bytes += pieces * (sizeof(reattn__piece) + sizeof(reattn__tile_info)) +
+                 (size_t)a->lists[i].n * sizeof(reattn__rotation);
+    }
+    unsigned char *at = reattn__buffer_need(&a->work[0], bytes);
+    if (!at) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: a plan needs %zu bytes", bytes);
+    w->layouts = (reattn__layout *)at;
+    at += (size_t)a->n_list * sizeof *w->layouts;
+    int64_t max_pos = 0;
+    for (int i = 0; i < a->n_list; i++) {
+        reattn__layout *l = &w->layouts[i];
+        size_t pieces = (size_t)reattn__layout_pieces_max(&a->lists[i]);
+        l->pieces = (reattn__piece *)at;
+        at += pieces * sizeof *l->pieces;
+        l->tiles = (reattn__tile_info *)at;
+        at += pieces * sizeof *l->tiles;
+        l->rotations = (reattn__rotation *)at;
+        at += (size_t)a->lists[i].n * sizeof *l->rotations;
+        int code = reattn__layout_build(&a->lists[i], a->q_first, a->T, l, err);
+        if (code != REATTN_OK) return code;
+        w->n_rotation = REATTN__MAX(w->n_rotation, l->n_rotation);
+        w->n_tile = REATTN__MAX(w->n_tile, l->n_tile);
+        max_pos = REATTN__MAX(max_pos, l->max_pos);
+    }
+    return reattn__rope_table_need(a->rope, max_pos + 1, err);
+}
+
+static size_t place(work *w, unsigned char *base)
+{
+    int lanes = w->cpu->lanes;
+    size_t at = 0;
+    REATTN__PLACE(w->qt, w->n_rotation * w->Hk * w->groups * w->D * lanes);
+    REATTN__PLACE(w->k, (int64_t)w->Hk * SEGMENT_ROWS * w->D);
+    REATTN__PLACE(w->v, (int64_t)w->Hk * SEGMENT_ROWS * w->Dv);
+    REATTN__PLACE(w->state, w->parts * w->Hk * w->groups * w->state_floats);
+    REATTN__PLACE(w->p, (int64_t)w->a->n_threads * REATTN__TILE * lanes);
+    return at;
+}
+
+/* What follows from the shape of the step. */
+static void cut_work(work *w, int64_t n_tile)
+{
+    const reattn__attend_args *a = w->a;
+    w->g = a->H / w->Hk;
+    w->rows = a->T * w->g;
+    w->groups = (w->rows + w->cpu->lanes - 1) / w->cpu->lanes;
+    w->blocks = (w->groups + GROUPS - 1) / GROUPS;
+    w->state_floats = (int64_t)(w->Dv + 2) * w->cpu->lanes;
+    int64_t tasks = w->Hk * w->blocks;
+    w->parts = 1;
+    if (tasks < TASKS_WANTED)
+        w->parts = REATTN__MAX(1, REATTN__MIN((TASKS_WANTED + tasks - 1) / tasks, n_tile / PART_TILES));
+}
+
+uint64_t reattn__attend_scratch(const reattn__layer *layer, int64_t T, int n_threads)
+{
+    reattn__attend_args a = {.T = T, .H = layer->H, .n_threads = n_threads};
+    work w = {.a = &a, .cpu = reattn__cpu(), .Hk = layer->Hk, .D = layer->D, .Dv = layer->Dv, .n_rotation = 1};
+    cut_work(&w, SEGMENT_ROWS / REATTN__TILE);
+    return place(&w, NULL);
+}
+
+int reattn__attend(const reattn__attend_args *a, reattn_error *err)
+{
+    work w = {.a = a, .cpu = reattn__cpu(), .Hk = a->src.Hk, .D = a->src.D, .Dv = a->src.Dv};
+    if (a->T == 0) return REATTN_OK;
+    int code = lay_out(&w, err);
+    if (code != REATTN_OK) return code;
+    cut_work(&w, w.n_tile);
+
+    size_t bytes = place(&w, NULL);
+    unsigned char *base = reattn__buffer_need(&a->work[1], bytes);
+    if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: attention needs %zu bytes of scratch", bytes);
+    place(&w, base);
+
+    reattn__parallel(a->n_threads, w.n_rotation * w.Hk * w.groups, pack_task, &w);
+    reattn__parallel(a->n_threads, w.parts * w.Hk * w.groups, clear_task, &w);
+    for (w.tile0 = 0; w.tile0 < w.n_tile; w.tile0 = w.tile1) {
+        w.tile1 = REATTN__MIN(w.n_tile, w.tile0 + SEGMENT_ROWS / REATTN__TILE);
+        reattn__parallel(a->n_threads, w.Hk * (w.tile1 - w.tile0), prepare_task, &w);
+        reattn__parallel(a->n_threads, w.Hk * w.blocks * w.parts, fold_task, &w);
+    }
+    reattn__parallel(a->n_threads, w.Hk * w.groups, finish_task, &w);
+    return REATTN_OK;
+}

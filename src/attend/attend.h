@@ -1,0 +1,37 @@
+/* attend.h - executes any plan: softmax attention over runs of keys. It knows no method. */
+#ifndef REATTN_ATTEND_H
+#define REATTN_ATTEND_H
+
+#include "attend/rope.h"
+#include "kv/source.h"
+#include "reattn/ops.h"
+
+/* The runs that a KV head attends to. */
+typedef struct reattn__run_list {
+    const reattn_run *runs;
+    int64_t n;
+} reattn__run_list;
+
+typedef struct reattn__attend_args {
+    const float *q; /* [T][H][D], not rotated */
+    int64_t T, q_first;
+    int H;
+    reattn__source src;
+    float scale;
+    reattn__rope_table *rope;      /* grows to the positions that the runs name */
+    const reattn__run_list *lists; /* [n_list]: 1 for all KV heads alike, or one a KV head */
+    int n_list;
+    int n_threads;
+    float *out;            /* [T][H][Dv] */
+    float *lse;            /* [T][H] or NULL */
+    reattn__buffer *work;  /* [REATTN__ATTEND_BUFFERS] scratch, kept by the caller between calls */
+} reattn__attend_args;
+
+#define REATTN__ATTEND_BUFFERS 2
+
+/* Errors: E_ARG (a run reaches outside the source), E_NOMEM. */
+int reattn__attend(const reattn__attend_args *args, reattn_error *err);
+/* Bytes of scratch that steps of T tokens take for such a layer. */
+uint64_t reattn__attend_scratch(const reattn__layer *layer, int64_t T, int n_threads);
+
+#endif

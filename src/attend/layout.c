@@ -1,0 +1,74 @@
+/* layout.c - cuts runs into tiles. Small spans share a tile, so that kernels see full ones. */
+#include "layout.h"
+
+#include "cpu/kernels.h"
+
+int64_t reattn__layout_pieces_max(const reattn__run_list *list)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < list->n; i++) n += list->runs[i].count / REATTN__TILE + 2;
+    return n;
+}
+
+static int rotation_of(reattn__layout *l, const reattn_run *run)
+{
+    int last = l->n_rotation - 1;
+    if (last >= 0 && l->rotations[last].q_pos == run->q_pos && l->rotations[last].q_step == run->q_step) return last;
+    l->rotations[l->n_rotation] = (reattn__rotation){run->q_pos, run->q_step};
+    return l->n_rotation++;
+}
+
+/* Adds tokens [token, token + count) of a run, all of them in one tile. */
+static void add_piece(reattn__layout *l, const reattn_run *run, int64_t token, int64_t count, int rotation, bool whole)
+{
+    reattn__tile_info *tile = l->n_tile ? &l->tiles[l->n_tile - 1] : NULL;
+    bool join = tile && whole && tile->whole && tile->rotation == rotation && tile->count + count <= REATTN__TILE;
+    l->pieces[l->n_piece++] =
+        (reattn__piece){token, count, l->n_row, run->k_pos + (token - run->first) * run->k_step, run->k_step};
+    if (join) tile->count += (int)count;
+    else
+        l->tiles[l->n_tile++] = (reattn__tile_info){
+            l->n_row, token, run->dist_min, run->dist_max, (int)count, rotation, whole};
+    l->n_row += count;
+}
+
+/* Room left in the last tile for whole pieces of this rotation; a full tile if a new one must be opened. */
+static int64_t room(const reattn__layout *l, int rotation)
+{
+    const reattn__tile_info *tile = l->n_tile ? &l->tiles[l->n_tile - 1] : NULL;
+    if (!tile || !tile->whole || tile->rotation != rotation || tile->count == REATTN__TILE) return REATTN__TILE;
+    return REATTN__TILE - tile->count;
+}
+
+int reattn__layout_build(const reattn__run_list *list, int64_t q_first, int64_t T, reattn__layout *l, reattn_error *err)
+{
+    int64_t q_last = q_first + T - 1;
+    l->n_piece = l->n_tile = l->n_row = l->max_pos = 0;
+    l->n_rotation = 0;
+    for (int64_t i = 0; i < list->n; i++) {
+        const reattn_run *run = &list->runs[i];
+        if (run->count <= 0 || run->dist_min > run->dist_max) continue;
+        int64_t k_end = run->k_pos + (run->count - 1) * run->k_step, q_end = run->q_pos + (T - 1) * run->q_step;
+        if (run->first < 0 || run->k_pos < 0 || k_end < 0 || run->q_pos < 0 || q_end < 0)
+            return reattn__fail(err, REATTN_E_ARG, "run %lld has a negative token or position", (long long)i);
+        /* Tokens that some query sees: distance at least dist_min from the last, at most dist_max from the first. */
+        int64_t lo = run->first, hi = run->first + run->count;
+        if (run->dist_max < q_first - lo) lo = q_first - run->dist_max;
+        if (run->dist_min > q_last - (hi - 1)) hi = q_last - run->dist_min + 1;
+        if (lo >= hi) continue;
+        int rotation = rotation_of(l, run);
+        l->max_pos = REATTN__MAX(l->max_pos, REATTN__MAX(REATTN__MAX(run->k_pos, k_end), REATTN__MAX(run->q_pos, q_end)));
+        /* Of these, every query sees [whole_lo, whole_hi). */
+        int64_t whole_lo = lo, whole_hi = hi;
+        if (run->dist_max < q_last - lo) whole_lo = q_last - run->dist_max;
+        if (run->dist_min > q_first - (hi - 1)) whole_hi = q_first - run->dist_min + 1;
+        for (int64_t at = lo; at < hi;) {
+            bool whole = at >= whole_lo && at < whole_hi;
+            int64_t end = whole ? whole_hi : at < whole_lo && whole_lo < hi ? whole_lo : hi;
+            int64_t count = REATTN__MIN(end - at, whole ? room(l, rotation) : REATTN__TILE);
+            add_piece(l, run, at, count, rotation, whole);
+            at += count;
+        }
+    }
+    return REATTN_OK;
+}

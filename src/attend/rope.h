@@ -1,0 +1,29 @@
+/* rope.h - rotary position embedding with a table of cosines and sines. */
+#ifndef REATTN_ROPE_H
+#define REATTN_ROPE_H
+
+#include "base/base.h"
+#include "reattn/ops.h"
+
+/* cos and sin of every pair at positions 0 .. n_pos - 1: cs[(pos * n_rot / 2 + pair) * 2 + {0, 1}]. Computed as ggml's
+ * CPU code does, in f32, so that a rotated key has the bits that the host model would have given it. */
+typedef struct reattn__rope_table {
+    reattn_rope rope; /* freq_factors borrowed */
+    float *cs;
+    int64_t n_pos;
+} reattn__rope_table;
+
+/* Makes the table reach n_pos positions. Errors: E_NOMEM (the table stays as it was). */
+int reattn__rope_table_need(reattn__rope_table *table, int64_t n_pos, reattn_error *err);
+void reattn__rope_table_free(reattn__rope_table *table);
+
+/* Writes cos and sin of one position: cs [n_rot]. */
+void reattn__rope_angles(const reattn_rope *rope, int64_t pos, float *cs);
+/* Rotates one row x [D] in place by angles cs; `inverse` turns it back (exact up to rounding, factors undone). */
+void reattn__rope_row(const reattn_rope *rope, const float *cs, float *x);
+void reattn__rope_row_back(const reattn_rope *rope, const float *cs, float *x);
+
+/* E_ARG unless the parameters make sense for heads of D values. */
+int reattn__rope_check(const reattn_rope *rope, int D, reattn_error *err);
+
+#endif

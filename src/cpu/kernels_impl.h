@@ -1,0 +1,216 @@
+/* kernels_impl.h - the tile kernels, written once in C with GNU vector extensions and compiled per CPU level.
+ *
+ * A level file defines LEVEL (name suffix), LEVEL_NAME, VL (floats in a vector) and MR (keys that a block of registers
+ * holds), then includes this file. A lane group is two vectors wide: a key's value is loaded once, spread over a vector,
+ * and used twice. Registers: 2 MR accumulators + 2 query vectors + 1 spread value. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "half.h"
+#include "kernels.h"
+
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+#define LANES (2 * VL)
+#define CAT_(a, b) a##_##b
+#define CAT(a, b) CAT_(a, b)
+#define NAME(f) CAT(f, LEVEL)
+
+typedef float vf __attribute__((vector_size(VL * 4)));
+typedef float vf_u __attribute__((vector_size(VL * 4), aligned(4)));
+typedef int32_t vi __attribute__((vector_size(VL * 4)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p) { return *(const vf_u *)p; }
+INLINE void store(float *p, vf x) { *(vf_u *)p = x; }
+INLINE vf splat(float x) { return x - (vf){0}; }
+INLINE vf select_f(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+INLINE vf max_f(vf a, vf b) { return select_f(a > b, a, b); }
+
+INLINE int any(vi mask)
+{
+#ifdef __AVX512F__
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+    uint64_t word[VL / 2], all = 0;
+    memcpy(word, &mask, sizeof word);
+    for (int i = 0; i < VL / 2; i++) all |= word[i];
+    return all != 0;
+#endif
+}
+
+/* 2^x for x <= 0, relative error below 2e-7: 2^x = 2^n * 2^f with n = round(x), f in [-1/2, 1/2], 2^f by its Taylor
+ * polynomial of degree 6 (remainder (f ln 2)^7 / 5040 < 2e-7 at the ends). Below 2^-126 the result is 0. */
+INLINE vf exp2_neg(vf x)
+{
+    const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vi tiny = x < splat(-126.0f);
+    x = select_f(tiny, splat(-126.0f), x);
+    vf shifted = x + magic;
+    vf f = x - (shifted - magic);
+    vf p = splat(1.5403530e-4f);
+    p = p * f + splat(1.3333558e-3f);
+    p = p * f + splat(9.6181291e-3f);
+    p = p * f + splat(5.5504109e-2f);
+    p = p * f + splat(2.4022651e-1f);
+    p = p * f + splat(6.9314718e-1f);
+    p = p * f + splat(1.0f);
+    vi n = (vi)shifted - (vi)magic;
+    vf r = (vf)((vi)p + (n << 23));
+    return select_f(tiny, (vf){0}, r);
+}
+
+/* Scores of R keys (constant) against the two query vectors. */
+INLINE void dot_block(const float *qt, const float *k, int D, int R, vf acc[][2])
+{
+    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = (vf){0};
+    for (int d = 0; d < D; d++) {
+        vf q0 = load(qt + (int64_t)d * LANES), q1 = load(qt + (int64_t)d * LANES + VL);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vf kk = splat(k[(int64_t)r * D + d]);
+            acc[r][0] += kk * q0;
+            acc[r][1] += kk * q1;
+        }
+    }
+}
+
+INLINE void scan_block(const float *qt, const float *k, int key, int D, int R, const float *thr, reattn__hit_fn hit,
+                       void *ctx)
+{
+    vf acc[MR][2];
+    dot_block(qt, k + (int64_t)key * D, D, R, acc);
+    vf t0 = load(thr), t1 = load(thr + VL);
+    vi over = acc[0][0] >= t0;
+    over |= acc[0][1] >= t1;
+#pragma GCC unroll 16
+    for (int r = 1; r < R; r++) {
+        over |= acc[r][0] >= t0;
+        over |= acc[r][1] >= t1;
+    }
+    if (__builtin_expect(any(over), 0)) {
+        float scores[MR * LANES];
+        for (int r = 0; r < R; r++) {
+            store(scores + r * LANES, acc[r][0]);
+            store(scores + r * LANES + VL, acc[r][1]);
+        }
+        hit(ctx, key, R, scores);
+    }
+}
+
+static void NAME(scan)(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit, void *ctx)
+{
+    int key = 0;
+    for (; key + MR <= n_key; key += MR) scan_block(qt, k, key, D, MR, thr, hit, ctx);
+    for (; key + 4 <= n_key; key += 4) scan_block(qt, k, key, D, 4, thr, hit, ctx);
+    for (; key < n_key; key++) scan_block(qt, k, key, D, 1, thr, hit, ctx);
+}
+
+INLINE void score_block(const reattn__tile *t, int key, int R)
+{
+    vf acc[MR][2];
+    dot_block(t->qt, t->k + (int64_t)key * t->D, t->D, R, acc);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+        store(t->p + (int64_t)(key + r) * LANES, acc[r][0]);
+        store(t->p + (int64_t)(key + r) * LANES + VL, acc[r][1]);
+    }
+}
+
+/* o[dv .. dv + R) = o * alpha + sum over keys of v * p. */
+INLINE void value_block(const reattn__tile *t, int dv, int R, vf alpha0, vf alpha1)
+{
+    vf acc[MR][2];
+    float *o = t->o + (int64_t)dv * LANES;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+        acc[r][0] = load(o + r * LANES) * alpha0;
+        acc[r][1] = load(o + r * LANES + VL) * alpha1;
+    }
+    for (int key = 0; key < t->n_key; key++) {
+        const float *v = t->v + (int64_t)key * t->Dv + dv;
+        vf p0 = load(t->p + (int64_t)key * LANES), p1 = load(t->p + (int64_t)key * LANES + VL);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vf vv = splat(v[r]);
+            acc[r][0] += vv * p0;
+            acc[r][1] += vv * p1;
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+        store(o + r * LANES, acc[r][0]);
+        store(o + r * LANES + VL, acc[r][1]);
+    }
+}
+
+static void NAME(attend)(const reattn__tile *t)
+{
+    const vf inf = splat(INFINITY);
+    int key = 0, dv = 0;
+    vf alpha[2];
+    for (; key + MR <= t->n_key; key += MR) score_block(t, key, MR);
+    for (; key + 4 <= t->n_key; key += 4) score_block(t, key, 4);
+    for (; key < t->n_key; key++) score_block(t, key, 1);
+
+    for (int half = 0; half < 2; half++) {
+        float *p = t->p + half * VL;
+        vf old = load(t->m + half * VL), top = old, sum = {0};
+        if (t->lo) {
+            vi lo, hi;
+            memcpy(&lo, t->lo + half * VL, sizeof lo);
+            memcpy(&hi, t->hi + half * VL, sizeof hi);
+            for (int i = 0; i < t->n_key; i++) {
+                vi at = i - (vi){0};
+                vf s = select_f((at >= lo) & (at < hi), load(p + (int64_t)i * LANES), -inf);
+                store(p + (int64_t)i * LANES, s);
+            }
+        }
+        for (int i = 0; i < t->n_key; i++) top = max_f(load(p + (int64_t)i * LANES), top);
+        /* A lane that has seen nothing yet keeps m = -inf; 0 in its place below avoids inf - inf. */
+        vf base = select_f(top == -inf, (vf){0}, top);
+        for (int i = 0; i < t->n_key; i++) {
+            vf e = exp2_neg(load(p + (int64_t)i * LANES) - base);
+            store(p + (int64_t)i * LANES, e);
+            sum += e;
+        }
+        alpha[half] = exp2_neg(old - base);
+        store(t->l + half * VL, load(t->l + half * VL) * alpha[half] + sum);
+        store(t->m + half * VL, top);
+    }
+    for (; dv + MR <= t->Dv; dv += MR) value_block(t, dv, MR, alpha[0], alpha[1]);
+    for (; dv + 4 <= t->Dv; dv += 4) value_block(t, dv, 4, alpha[0], alpha[1]);
+    for (; dv < t->Dv; dv++) value_block(t, dv, 1, alpha[0], alpha[1]);
+}
+
+static void NAME(f16_to_f32)(const uint16_t *src, float *dst, int64_t n)
+{
+    int64_t i = 0;
+#ifdef __F16C__
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + i))));
+#endif
+    for (; i < n; i++) dst[i] = reattn__half_to_float(src[i]);
+}
+
+static void NAME(f32_to_f16)(const float *src, uint16_t *dst, int64_t n)
+{
+    int64_t i = 0;
+#ifdef __F16C__
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(dst + i), _mm256_cvtps_ph(_mm256_loadu_ps(src + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+    for (; i < n; i++) dst[i] = reattn__float_to_half(src[i]);
+}
+
+const reattn__kernels NAME(reattn__kernels) = {
+    .name = LEVEL_NAME,
+    .lanes = LANES,
+    .f16_to_f32 = NAME(f16_to_f32),
+    .f32_to_f16 = NAME(f32_to_f16),
+    .scan = NAME(scan),
+    .attend = NAME(attend),
+};

@@ -1,0 +1,53 @@
+/* store.h - the KV store: un-rotated keys and values of every layer, in pages.
+ *
+ * Memory: a page holds PAGE tokens of one layer, head by head, so that the rows of one KV head lie together:
+ *
+ *     page = [ K head 0: PAGE rows | K head 1 | ... | V head 0: PAGE rows | V head 1 | ... ]
+ *     row  = D values as f32, f16, or q8_0 (blocks of 32 values: a half scale, 32 signed bytes)
+ *
+ * The store grows page by page; nothing that was stored is ever moved. Room is taken for all layers at once, before a
+ * step (reserve), so that a step either fits or leaves everything as it was. One thread at a time writes; any number
+ * reads what was appended before. */
+#ifndef REATTN_STORE_H
+#define REATTN_STORE_H
+
+#include "base/base.h"
+#include "reattn/reattn.h"
+
+#define REATTN__PAGE 256
+
+/* Shape of one attention layer, as the model's graph has it. */
+typedef struct reattn__layer {
+    int H, Hk, D, Dv;  /* query heads, KV heads, head sizes of K and V */
+    float kq_scale;    /* factor on q . k */
+    reattn_rope rope;
+} reattn__layer;
+
+typedef struct reattn__store reattn__store;
+
+/* `layers` [n_layer] is copied. limit: most bytes, 0 = none. Errors: E_ARG (q8_0 with a head size that is not a
+ * multiple of 32), E_NOMEM. */
+int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, int type_v, uint64_t limit,
+                         reattn__store **out, reattn_error *err);
+void reattn__store_free(reattn__store *store);
+
+/* Bytes that n tokens take. */
+uint64_t reattn__store_bytes_for(const reattn__layer *layers, int n_layer, int type_k, int type_v, int64_t n);
+/* Bytes taken now. */
+uint64_t reattn__store_bytes(const reattn__store *store);
+
+/* Takes the pages for n tokens in all layers. On E_LIMIT or E_NOMEM what is there stays. */
+int reattn__store_reserve(reattn__store *store, int64_t n, reattn_error *err);
+/* Appends T tokens to one layer: k [T][Hk][D], v [T][Hk][Dv]; room must have been reserved. Errors: E_NAN when a value
+ * is not finite or, stored in 16 bits, would not be (|x| > 65504). The layer is then unchanged. */
+int reattn__store_append(reattn__store *store, int layer, int64_t T, const float *k, const float *v, reattn_error *err);
+/* Tokens held by a layer. */
+int64_t reattn__store_length(const reattn__store *store, int layer);
+/* Forgets tokens from n on in all layers and gives back pages that became empty. */
+void reattn__store_truncate(reattn__store *store, int64_t n);
+
+/* Reads rows first .. first + count - 1 of a KV head as f32: out [count][D] or [count][Dv]. */
+void reattn__store_read_k(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out);
+void reattn__store_read_v(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out);
+
+#endif

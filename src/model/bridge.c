@@ -1,0 +1,88 @@
+/* bridge.c - runs the model on one chunk with its attention replaced. See bridge.h. */
+#include <stdlib.h>
+
+#include "hook.h"
+#include "model.h"
+
+struct reattn__bridge {
+    reattn_model *model;
+    struct llama_context *ctx;
+    int64_t chunk;
+    reattn__layer_fn fn;
+    void *user;
+    reattn__hook hook;
+    int8_t *logits_wanted; /* [chunk] */
+    bool has_logits;
+};
+
+static int replace(reattn__hook *h, struct ggml_tensor *node)
+{
+    reattn__bridge *b = h->user;
+    float *out = reattn__buffer_need(&h->out, (size_t)(h->T * h->H * h->Dv) * sizeof *out);
+    if (!out) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory for the attention's output");
+    int code = b->fn(b->user, h->layer, h->T, h->q.data, h->k.data, h->v.data, out, &h->err);
+    return code == REATTN_OK ? reattn__hook_write(h, node) : code;
+}
+
+int reattn__bridge_create(reattn_model *m, int64_t chunk, int n_threads, reattn__layer_fn fn, void *user,
+                          reattn__bridge **out, reattn_error *err)
+{
+    reattn__bridge *b = calloc(1, sizeof *b);
+    if (b) b->logits_wanted = calloc((size_t)chunk, 1);
+    if (!b || !b->logits_wanted) {
+        free(b);
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    }
+    *b = (reattn__bridge){.model = m, .chunk = chunk, .fn = fn, .user = user, .logits_wanted = b->logits_wanted,
+                          .hook = {.attend = replace, .user = b, .code = REATTN_E_ARG}};
+    struct llama_context_params cp = llama_context_default_params();
+    cp.n_ctx = cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
+    cp.n_threads = cp.n_threads_batch = n_threads;
+    cp.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    cp.cb_eval = reattn__hook_eval;
+    cp.cb_eval_user_data = &b->hook;
+    b->ctx = llama_init_from_model(m->llama, cp);
+    if (!b->ctx) {
+        reattn__bridge_free(b);
+        return reattn__fail(err, REATTN_E_MODEL, "libllama cannot make a context of %lld tokens: %s", (long long)chunk,
+                            reattn__llama_complaint());
+    }
+    *out = b;
+    return REATTN_OK;
+}
+
+void reattn__bridge_free(reattn__bridge *b)
+{
+    if (!b) return;
+    if (b->ctx) llama_free(b->ctx);
+    reattn__hook_free(&b->hook);
+    free(b->logits_wanted);
+    free(b);
+}
+
+int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err)
+{
+    b->has_logits = false;
+    if (T < 1 || T > b->chunk) return reattn__fail(err, REATTN_E_INTERNAL, "a run of %lld tokens", (long long)T);
+    llama_memory_clear(llama_get_memory(b->ctx), false);
+    struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
+    b->logits_wanted[T - 1] = want_logits;
+    batch.logits = b->logits_wanted;
+    reattn__hook_start(&b->hook, T, 0);
+    int rc = llama_decode(b->ctx, batch);
+    b->logits_wanted[T - 1] = 0;
+    if (b->hook.code != REATTN_OK) {
+        int code = b->hook.code;
+        return reattn__fail(err, code, "%s", b->hook.err.msg);
+    }
+    if (rc != 0)
+        return reattn__fail(err, REATTN_E_MODEL, "libllama failed on %lld tokens (%d): %s", (long long)T, rc,
+                            reattn__llama_complaint());
+    b->has_logits = want_logits;
+    return REATTN_OK;
+}
+
+const float *reattn__bridge_logits(const reattn__bridge *b)
+{
+    return b->has_logits ? llama_get_logits_ith(b->ctx, -1) : NULL;
+}

@@ -1,0 +1,41 @@
+/* bridge.h - the model, seen from the rest of the library. Only src/model includes llama.h and ggml.h.
+ *
+ * A *bridge* runs the model on one chunk of tokens with its attention replaced: libllama computes its graph in a context
+ * that never holds more than the chunk, and for every layer the hook takes the chunk's un-rotated Q, K and V out of the
+ * graph, hands them to a function, and puts that function's output where the attention's result was.
+ * A *native* runs the model with libllama's own attention and cache: the baseline. */
+#ifndef REATTN_BRIDGE_H
+#define REATTN_BRIDGE_H
+
+#include "kv/store.h"
+#include "reattn/reattn.h"
+
+/* Layers that attend, [n_layer]; NULL on a native-only model. */
+const reattn__layer *reattn__model_layers(const reattn_model *model, int *n_layer);
+
+/* Computes a layer's attention: q [T][H][D], k [T][Hk][D], v [T][Hk][Dv] in, out [T][H][Dv]. */
+typedef int (*reattn__layer_fn)(void *user, int layer, int64_t T, const float *q, const float *k, const float *v,
+                                float *out, reattn_error *err);
+
+typedef struct reattn__bridge reattn__bridge;
+
+/* chunk: most tokens a run takes. */
+int reattn__bridge_create(reattn_model *model, int64_t chunk, int n_threads, reattn__layer_fn fn, void *user,
+                          reattn__bridge **out, reattn_error *err);
+void reattn__bridge_free(reattn__bridge *bridge);
+/* Runs T tokens; the layer function is called for every layer in order. An error that it returns ends the run and is
+ * returned. With want_logits the last token's logits [n_vocab] are there until the next run. */
+int reattn__bridge_run(reattn__bridge *bridge, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err);
+const float *reattn__bridge_logits(const reattn__bridge *bridge);
+
+typedef struct reattn__native reattn__native;
+
+/* n_ctx: most tokens it holds; flash: libllama's flash attention on or off. */
+int reattn__native_create(reattn_model *model, int64_t n_ctx, int64_t chunk, int type_k, int type_v, bool flash,
+                          int n_threads, reattn__native **out, reattn_error *err);
+void reattn__native_free(reattn__native *native);
+int reattn__native_run(reattn__native *native, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err);
+int reattn__native_rewind(reattn__native *native, int64_t n, reattn_error *err);
+const float *reattn__native_logits(const reattn__native *native);
+
+#endif

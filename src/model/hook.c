@@ -1,0 +1,188 @@
+/* hook.c - see hook.h. */
+#include "hook.h"
+
+#include <ggml-backend.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attend/rope.h"
+
+void reattn__hook_free(reattn__hook *h)
+{
+    reattn__buffer_free(&h->q);
+    reattn__buffer_free(&h->k);
+    reattn__buffer_free(&h->v);
+    reattn__buffer_free(&h->out);
+    reattn__buffer_free(&h->staging);
+}
+
+void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
+{
+    h->T = T;
+    h->pos0 = pos0;
+    h->layer = -1;
+    h->has_q = h->has_k = h->has_v = false;
+    h->code = REATTN_OK;
+}
+
+/* "Qcur-17" -> 17 for prefix "Qcur-"; -1 if the name is another. */
+static int layer_of(const struct ggml_tensor *t, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    if (strncmp(t->name, prefix, n) != 0) return -1;
+    char *end;
+    long layer = strtol(t->name + n, &end, 10);
+    return end != t->name + n && *end == 0 ? (int)layer : -1;
+}
+
+static bool wanted(const struct ggml_tensor *t)
+{
+    if (t->op == GGML_OP_ROPE) return layer_of(t, "Qcur-") >= 0 || layer_of(t, "Kcur-") >= 0;
+    return t->op == GGML_OP_FLASH_ATTN_EXT || layer_of(t, "Vcur-") >= 0;
+}
+
+int reattn__hook_read(reattn__hook *h, const struct ggml_tensor *t, float *out)
+{
+    const char *data = t->data;
+    if (t->type != GGML_TYPE_F32)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "%s is %s in the graph: only f32 is read", t->name,
+                            ggml_type_name(t->type));
+    ggml_backend_buffer_t buffer = t->view_src ? t->view_src->buffer : t->buffer;
+    if (buffer && !ggml_backend_buffer_is_host(buffer)) {
+        char *copy = reattn__buffer_need(&h->staging, ggml_nbytes(t));
+        if (!copy) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory for a copy of %s", t->name);
+        ggml_backend_tensor_get(t, copy, 0, ggml_nbytes(t));
+        data = copy;
+    }
+    for (int64_t i2 = 0; i2 < t->ne[2]; i2++) {
+        for (int64_t i1 = 0; i1 < t->ne[1]; i1++) {
+            const char *row = data + i2 * (int64_t)t->nb[2] + i1 * (int64_t)t->nb[1];
+            if (t->nb[0] == sizeof(float)) memcpy(out, row, (size_t)t->ne[0] * sizeof *out);
+            else
+                for (int64_t i0 = 0; i0 < t->ne[0]; i0++) memcpy(out + i0, row + i0 * (int64_t)t->nb[0], sizeof *out);
+            out += t->ne[0];
+        }
+    }
+    return REATTN_OK;
+}
+
+int reattn__hook_write(reattn__hook *h, struct ggml_tensor *node)
+{
+    size_t bytes = (size_t)(h->T * h->H * h->Dv) * sizeof(float);
+    if (node->type != GGML_TYPE_F32 || !ggml_is_contiguous(node) || ggml_nbytes(node) != bytes)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: the attention's output has an unexpected layout",
+                            h->layer);
+    ggml_backend_buffer_t buffer = node->view_src ? node->view_src->buffer : node->buffer;
+    if (buffer && !ggml_backend_buffer_is_host(buffer)) ggml_backend_tensor_set(node, h->out.data, 0, bytes);
+    else memcpy(node->data, h->out.data, bytes);
+    return REATTN_OK;
+}
+
+/* Reads how a ROPE node rotates. The layout of op_params is ggml's, unchanged since YaRN came in; the check at load
+ * compares a rotation with the node's own output, so a change would be found. */
+static int read_rope(reattn__hook *h, const struct ggml_tensor *node)
+{
+    const int32_t *p = node->op_params;
+    reattn_rope *r = &h->rope;
+    *r = (reattn_rope){.n_rot = p[1], .n_ctx_orig = p[4]};
+    if (p[2] == GGML_ROPE_TYPE_NEOX) r->kind = REATTN_ROPE_NEOX;
+    else if (p[2] == 0) r->kind = REATTN_ROPE_NORMAL;
+    else
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d rotates with ggml mode %d (multi-dimensional RoPE)",
+                            h->layer, p[2]);
+    memcpy(&r->freq_base, p + 5, 4);
+    memcpy(&r->freq_scale, p + 6, 4);
+    memcpy(&r->ext_factor, p + 7, 4);
+    memcpy(&r->attn_factor, p + 8, 4);
+    memcpy(&r->beta_fast, p + 9, 4);
+    memcpy(&r->beta_slow, p + 10, 4);
+    int code = reattn__rope_check(r, (int)node->ne[0], &h->err);
+    if (code != REATTN_OK || !node->src[2]) return code;
+    if (r->n_rot / 2 > (int)(sizeof h->factors / sizeof *h->factors) || node->src[2]->ne[0] < r->n_rot / 2)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has %d frequency factors", h->layer,
+                            (int)node->src[2]->ne[0]);
+    struct ggml_tensor row = *node->src[2];
+    row.ne[0] = r->n_rot / 2;
+    r->freq_factors = h->factors;
+    return reattn__hook_read(h, &row, h->factors);
+}
+
+/* ROPE may run in place, and then its source is gone: turn the result back by the positions that it was given. */
+static void turn_back(const reattn__hook *h, float *x, int heads)
+{
+    float cs[512];
+    for (int64_t t = 0; t < h->T; t++) {
+        reattn__rope_angles(&h->rope, h->pos0 + t, cs);
+        for (int i = 0; i < heads; i++) reattn__rope_row_back(&h->rope, cs, x + (t * heads + i) * h->D);
+    }
+}
+
+/* Takes the source of a ROPE node into `into`. */
+static int take_rotated(reattn__hook *h, const struct ggml_tensor *node, reattn__buffer *into, int *heads)
+{
+    const struct ggml_tensor *src = node->src[0];
+    bool in_place = src->data == node->data;
+    if (node->ne[0] > 512)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has heads of %lld values, more than 512", h->layer,
+                            (long long)node->ne[0]);
+    if (node->ne[2] != h->T)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: %s has %lld rows for %lld tokens", h->layer,
+                            node->name, (long long)node->ne[2], (long long)h->T);
+    int code = read_rope(h, node);
+    float *x = code == REATTN_OK ? reattn__buffer_need(into, ggml_nelements(node) * sizeof *x) : NULL;
+    if (code != REATTN_OK) return code;
+    if (!x) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory for %s", node->name);
+    *heads = (int)node->ne[1];
+    h->D = (int)node->ne[0];
+    code = reattn__hook_read(h, in_place ? node : src, x);
+    if (code == REATTN_OK && in_place) turn_back(h, x, *heads);
+    return code;
+}
+
+static int take_values(reattn__hook *h, const struct ggml_tensor *node)
+{
+    float *v = reattn__buffer_need(&h->v, (size_t)ggml_nelements(node) * sizeof *v);
+    if (!v) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory for %s", node->name);
+    h->Dv = (int)(ggml_nelements(node) / h->T); /* of all KV heads together until their number is known */
+    return reattn__hook_read(h, node, v);
+}
+
+static int take_node(reattn__hook *h, struct ggml_tensor *node)
+{
+    int layer, code;
+    if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+        if (!h->has_q || !h->has_k || !h->has_v)
+            return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
+                                "layer %d has no %s node of its own (no RoPE, MLA, or shared keys): only --policy native",
+                                h->layer + (h->has_q ? 0 : 1),
+                                !h->has_q ? "rotated Qcur" : !h->has_k ? "rotated Kcur" : "Vcur");
+        if (h->Dv % h->Hk || h->H % h->Hk)
+            return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: %d query heads, %d KV heads", h->layer, h->H,
+                                h->Hk);
+        h->Dv /= h->Hk;
+        h->has_q = h->has_k = h->has_v = false;
+        return h->attend(h, node);
+    }
+    if ((layer = layer_of(node, "Vcur-")) >= 0) {
+        code = take_values(h, node);
+        h->has_v = code == REATTN_OK;
+        return code;
+    }
+    if ((layer = layer_of(node, "Kcur-")) >= 0) {
+        code = take_rotated(h, node, &h->k, &h->Hk);
+        h->has_k = code == REATTN_OK;
+        return code;
+    }
+    h->layer = layer_of(node, "Qcur-");
+    code = take_rotated(h, node, &h->q, &h->H);
+    h->has_q = code == REATTN_OK;
+    return code;
+}
+
+bool reattn__hook_eval(struct ggml_tensor *node, bool ask, void *user_data)
+{
+    reattn__hook *h = user_data;
+    if (ask) return h->code == REATTN_OK && wanted(node);
+    h->code = take_node(h, node);
+    return h->code == REATTN_OK;
+}

@@ -1,0 +1,89 @@
+/* native.c - the model with libllama's own attention and cache: the baseline, in the same program. */
+#include <stdlib.h>
+
+#include "model.h"
+
+struct reattn__native {
+    struct llama_context *ctx;
+    int64_t n_ctx, chunk, n;
+    int8_t *logits_wanted; /* [chunk] */
+    bool has_logits;
+};
+
+static enum ggml_type ggml_type_of(int dtype)
+{
+    return dtype == REATTN_F32 ? GGML_TYPE_F32 : dtype == REATTN_F16 ? GGML_TYPE_F16 : GGML_TYPE_Q8_0;
+}
+
+int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int type_k, int type_v, bool flash,
+                          int n_threads, reattn__native **out, reattn_error *err)
+{
+    reattn__native *b = calloc(1, sizeof *b);
+    if (b) b->logits_wanted = calloc((size_t)chunk, 1);
+    if (!b || !b->logits_wanted) {
+        free(b);
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    }
+    b->n_ctx = n_ctx;
+    b->chunk = chunk;
+    struct llama_context_params cp = llama_context_default_params();
+    cp.n_ctx = (uint32_t)n_ctx;
+    cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
+    cp.n_threads = cp.n_threads_batch = n_threads;
+    cp.flash_attn_type = flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    cp.type_k = ggml_type_of(type_k);
+    cp.type_v = ggml_type_of(type_v);
+    b->ctx = llama_init_from_model(m->llama, cp);
+    if (!b->ctx) {
+        reattn__native_free(b);
+        return reattn__fail(err, REATTN_E_MODEL, "libllama cannot make a context of %lld tokens: %s", (long long)n_ctx,
+                            reattn__llama_complaint());
+    }
+    *out = b;
+    return REATTN_OK;
+}
+
+void reattn__native_free(reattn__native *b)
+{
+    if (!b) return;
+    if (b->ctx) llama_free(b->ctx);
+    free(b->logits_wanted);
+    free(b);
+}
+
+int reattn__native_run(reattn__native *b, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err)
+{
+    b->has_logits = false;
+    if (b->n + T > b->n_ctx)
+        return reattn__fail(err, REATTN_E_LIMIT,
+                            "--policy native was given room for %lld tokens and %lld are there: set -c to what you need",
+                            (long long)b->n_ctx, (long long)(b->n + T));
+    struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
+    b->logits_wanted[T - 1] = want_logits;
+    batch.logits = b->logits_wanted;
+    int rc = llama_decode(b->ctx, batch);
+    b->logits_wanted[T - 1] = 0;
+    if (rc != 0) {
+        llama_memory_seq_rm(llama_get_memory(b->ctx), 0, (llama_pos)b->n, -1);
+        return reattn__fail(err, REATTN_E_MODEL, "libllama failed on %lld tokens (%d): %s", (long long)T, rc,
+                            reattn__llama_complaint());
+    }
+    b->n += T;
+    b->has_logits = want_logits;
+    return REATTN_OK;
+}
+
+int reattn__native_rewind(reattn__native *b, int64_t n, reattn_error *err)
+{
+    if (!llama_memory_seq_rm(llama_get_memory(b->ctx), 0, (llama_pos)n, -1))
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "libllama cannot rewind this model's cache to %lld tokens",
+                            (long long)n);
+    b->n = n;
+    b->has_logits = false;
+    return REATTN_OK;
+}
+
+const float *reattn__native_logits(const reattn__native *b)
+{
+    return b->has_logits ? llama_get_logits_ith(b->ctx, -1) : NULL;
+}

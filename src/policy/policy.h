@@ -1,0 +1,67 @@
+/* policy.h - a method is a rule for which keys at which positions: it looks at the store and returns a plan.
+ *
+ * To add a method: one file here with a `const reattn__policy`, one line in table.c. */
+#ifndef REATTN_POLICY_H
+#define REATTN_POLICY_H
+
+#include "attend/attend.h"
+#include "kv/store.h"
+#include "reattn/reattn.h"
+
+/* One layer of one step. */
+typedef struct reattn__step {
+    const reattn_session_params *params; /* resolved */
+    const reattn__layer *shape;
+    const reattn__store *store;
+    int layer;
+    bool decode;      /* one generated token, not a part of a prompt */
+    int64_t T, n;     /* tokens of this step; tokens held, these included */
+    const float *q;   /* [T][H][D], not rotated */
+    const float *k, *v; /* [T][Hk][D], [T][Hk][Dv] */
+    int64_t *scored, *rescored; /* counters to add to */
+} reattn__step;
+
+/* What to attend to: one list of runs for all KV heads, or one a head. */
+typedef struct reattn__plan {
+    int n_list;
+    reattn__run_list *lists; /* [n_list] */
+    /* What was recalled, for traces: spans of list i are spans[i]; NULL if the policy recalls nothing. */
+    const reattn_span **spans;
+    int64_t *n_spans;
+    reattn__buffer memory[3];
+} reattn__plan;
+
+typedef struct reattn__policy {
+    reattn_policy_info info;
+    bool native;        /* libllama's own attention: the engine is bypassed */
+    bool finite;        /* the scope is keep + spans + local and must fit the trained length */
+    /* State of a session; NULL functions mean there is none. */
+    int (*create)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
+                  reattn_error *err);
+    void (*destroy)(void *state);
+    void (*forget)(void *state); /* the session was rewound */
+    int (*plan)(void *state, const reattn__step *step, reattn__plan *plan, reattn_error *err);
+} reattn__policy;
+
+/* By name; NULL if there is none. */
+const reattn__policy *reattn__policy_find(const char *name);
+
+void reattn__plan_free(reattn__plan *plan);
+
+/* scope.c: the scope that several methods share. Room for n_list lists of up to n_span spans each. */
+int reattn__plan_start(reattn__plan *plan, int n_list, int64_t n_span, reattn_error *err);
+/* Every token at its own position. */
+void reattn__plan_full(reattn__plan *plan, const reattn__step *step);
+/* List i becomes [0, G) + spans + [n - L, n), positions counted through or original. */
+void reattn__plan_scope(reattn__plan *plan, int i, const reattn__step *step, const reattn_span *spans, int64_t n_span);
+
+/* Hooks by which any policy can be tested. The relative distance at which query t meets each key that it sees, in the
+ * order of the runs: writes up to cap, returns how many. */
+int64_t reattn__plan_distances(const reattn__run_list *list, int64_t q_first, int64_t t, int64_t *distance, int64_t cap);
+/* How often query t meets each of tokens 0 .. n-1: adds to count [n]. It must end as 0 or 1. */
+void reattn__plan_coverage(const reattn__run_list *list, int64_t q_first, int64_t t, int64_t n, int *count);
+
+extern const reattn__policy reattn__policy_native, reattn__policy_full, reattn__policy_streaming,
+    reattn__policy_reattention;
+
+#endif

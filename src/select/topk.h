@@ -1,0 +1,48 @@
+/* topk.h - exact top-k of dot products over a range of stored tokens. */
+#ifndef REATTN_TOPK_H
+#define REATTN_TOPK_H
+
+#include "kv/source.h"
+#include "reattn/ops.h"
+
+/* What a query is compared with. */
+typedef enum reattn__against {
+    REATTN__KEYS,          /* k */
+    REATTN__VALUES,        /* v */
+    REATTN__KEYS_TIMES_L1, /* k times the 1-norm of v */
+    REATTN__KEYS_TIMES_L2  /* k times the 2-norm of v */
+} reattn__against;
+
+typedef struct reattn__topk_args {
+    const float *q; /* [T][H][d], finite; d is the size of a row that it is compared with */
+    int64_t T;
+    int H;
+    reattn__source src;
+    reattn__against against;
+    int64_t lo, hi; /* positions compared: lo <= pos < hi */
+    int top_k;
+    int n_threads;
+    reattn_hit *hits;     /* [T][H][top_k] */
+    int64_t *rescored;    /* how many scores were computed in full is added here; may be NULL */
+    reattn__buffer *work; /* scratch, kept by the caller between calls */
+} reattn__topk_args;
+
+/* Errors: E_NOMEM, E_NAN (a key that is not finite: dense sources only, the store holds none). */
+int reattn__topk(const reattn__topk_args *args, reattn_error *err);
+
+/* True if a comes before b: higher score, then lower position. */
+static inline bool reattn__hit_before(const reattn_hit *a, const reattn_hit *b)
+{
+    return a->score > b->score || (a->score == b->score && a->pos < b->pos);
+}
+
+/* Puts `hit` into the sorted list of top_k hits if it belongs there. */
+static inline void reattn__hit_insert(reattn_hit *list, int top_k, reattn_hit hit)
+{
+    int i = top_k - 1;
+    if (list[i].pos >= 0 && !reattn__hit_before(&hit, &list[i])) return;
+    for (; i > 0 && (list[i - 1].pos < 0 || reattn__hit_before(&hit, &list[i - 1])); i--) list[i] = list[i - 1];
+    list[i] = hit;
+}
+
+#endif

@@ -1,0 +1,265 @@
+/* session.c - one growing text: create, append a prompt, decode, rewind. */
+#include "session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool same_rope(const reattn_rope *a, const reattn_rope *b)
+{
+    if (a->kind != b->kind || a->n_rot != b->n_rot || a->n_ctx_orig != b->n_ctx_orig || a->freq_base != b->freq_base ||
+        a->freq_scale != b->freq_scale || a->ext_factor != b->ext_factor || a->attn_factor != b->attn_factor ||
+        a->beta_fast != b->beta_fast || a->beta_slow != b->beta_slow || !a->freq_factors != !b->freq_factors)
+        return false;
+    return !a->freq_factors || memcmp(a->freq_factors, b->freq_factors, (size_t)a->n_rot / 2 * sizeof(float)) == 0;
+}
+
+/* One table of rotations for all layers that rotate alike. */
+static int share_ropes(reattn_session *s, reattn_error *err)
+{
+    s->ropes = calloc((size_t)s->n_layer, sizeof *s->ropes);
+    s->rope_of = calloc((size_t)s->n_layer, sizeof *s->rope_of);
+    if (!s->ropes || !s->rope_of) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    for (int l = 0; l < s->n_layer; l++) {
+        int i = 0;
+        while (i < s->n_rope && !same_rope(&s->ropes[i].rope, &s->layers[l].rope)) i++;
+        if (i == s->n_rope) s->ropes[s->n_rope++].rope = s->layers[l].rope;
+        s->rope_of[l] = i;
+    }
+    return REATTN_OK;
+}
+
+static int create_engine(reattn_session *s, reattn_error *err)
+{
+    const reattn_session_params *p = &s->params;
+    if (!s->layers)
+        return reattn__fail(err, REATTN_E_ARG, "the model was loaded for --policy native only");
+    int code = share_ropes(s, err);
+    if (code == REATTN_OK)
+        code = reattn__store_create(s->layers, s->n_layer, p->type_k, p->type_v, (uint64_t)p->mem_limit, &s->store, err);
+    if (code == REATTN_OK && s->policy->create)
+        code = s->policy->create(p, s->layers, s->n_layer, &s->policy_state, err);
+    if (code == REATTN_OK)
+        code = reattn__bridge_create(s->model, p->chunk, p->n_threads, reattn__session_layer, s, &s->bridge, err);
+    return code;
+}
+
+static int create_native(reattn_session *s, reattn_error *err)
+{
+    reattn_model_info info;
+    reattn_model_get_info(s->model, &info);
+    int64_t n_ctx = s->params.ctx_limit ? s->params.ctx_limit : info.n_ctx_train;
+    return reattn__native_create(s->model, n_ctx, s->params.chunk, s->params.type_k, s->params.type_v, true,
+                                 s->params.n_threads, &s->native, err);
+}
+
+int reattn_session_create(reattn_model *model, const reattn_session_params *params, reattn_session **out,
+                          reattn_error *err)
+{
+    reattn_session_params p = params ? *params : reattn_session_params_default();
+    if (!model || !out) return reattn__fail(err, REATTN_E_ARG, "reattn_session_create: model and out must not be NULL");
+    int code = reattn_session_params_resolve(&p, model, err);
+    if (code != REATTN_OK) return code;
+    reattn_session *s = calloc(1, sizeof *s);
+    if (!s) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    s->model = model;
+    s->params = p;
+    s->policy = reattn__policy_find(p.policy);
+    s->layers = reattn__model_layers(model, &s->n_layer);
+    atomic_init(&s->cancel, false);
+    code = s->policy->native ? create_native(s, err) : create_engine(s, err);
+    if (code != REATTN_OK) {
+        reattn_session_free(s);
+        return code;
+    }
+    *out = s;
+    return REATTN_OK;
+}
+
+void reattn_session_free(reattn_session *s)
+{
+    if (!s) return;
+    reattn__native_free(s->native);
+    reattn__bridge_free(s->bridge);
+    reattn__store_free(s->store);
+    if (s->policy->destroy) s->policy->destroy(s->policy_state);
+    reattn__plan_free(&s->plan);
+    for (int i = 0; i < s->n_rope; i++) reattn__rope_table_free(&s->ropes[i]);
+    for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&s->attend_work[i]);
+    free(s->ropes);
+    free(s->rope_of);
+    free(s->tokens);
+    free(s);
+}
+
+static int grow_tokens(reattn_session *s, int64_t n, reattn_error *err)
+{
+    if (n <= s->cap) return REATTN_OK;
+    int64_t cap = REATTN__MAX(n, 2 * s->cap);
+    int32_t *tokens = realloc(s->tokens, (size_t)cap * sizeof *tokens);
+    if (!tokens) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for %lld tokens", (long long)cap);
+    s->tokens = tokens;
+    s->cap = cap;
+    return REATTN_OK;
+}
+
+static int check_tokens(const reattn_session *s, const int32_t *tokens, int64_t n, reattn_error *err)
+{
+    reattn_model_info info;
+    reattn_model_get_info(s->model, &info);
+    for (int64_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= info.n_vocab)
+            return reattn__fail(err, REATTN_E_ARG, "token %lld is %d, the vocabulary has %d", (long long)i, tokens[i],
+                                info.n_vocab);
+    if (s->params.ctx_limit && s->n + n > s->params.ctx_limit)
+        return reattn__fail(err, REATTN_E_LIMIT, "%lld tokens are more than the limit of %lld (-c)", (long long)(s->n + n),
+                            (long long)s->params.ctx_limit);
+    return REATTN_OK;
+}
+
+/* Puts everything back to n tokens. */
+static int cut(reattn_session *s, int64_t n, reattn_error *err)
+{
+    s->n = n;
+    s->has_logits = false;
+    s->anchored = REATTN__MIN(s->anchored, n / s->params.chunk * s->params.chunk);
+    if (s->native) return reattn__native_rewind(s->native, n, err);
+    reattn__store_truncate(s->store, n);
+    if (s->policy->forget) s->policy->forget(s->policy_state);
+    return REATTN_OK;
+}
+
+/* Runs one chunk or one generated token; on failure the session holds what it held before. */
+static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool want_logits, reattn_error *err)
+{
+    int64_t before = s->n;
+    int code = grow_tokens(s, before + T, err);
+    if (code == REATTN_OK && s->store) code = reattn__store_reserve(s->store, before + T, err);
+    if (code != REATTN_OK) return code;
+    memcpy(s->tokens + before, tokens, (size_t)T * sizeof *tokens);
+    s->n = before + T;
+    s->decode = decode;
+    s->want_logits = want_logits;
+    s->has_logits = false;
+    code = s->native ? reattn__native_run(s->native, tokens, T, want_logits, err)
+                     : reattn__bridge_run(s->bridge, tokens, T, want_logits, err);
+    if (code == REATTN_OK && atomic_load(&s->cancel))
+        code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
+    if (code != REATTN_OK) {
+        cut(s, before, NULL);
+        return code;
+    }
+    s->has_logits = want_logits;
+    if (!decode && before == s->anchored && T == s->params.chunk) s->anchored = s->n;
+    return REATTN_OK;
+}
+
+int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, reattn_progress_fn progress, void *user,
+                          reattn_error *err)
+{
+    if (!s || n < 1 || !tokens) return reattn__fail(err, REATTN_E_ARG, "reattn_session_prompt: no tokens");
+    int code = check_tokens(s, tokens, n, err);
+    if (code != REATTN_OK) return code;
+    atomic_store(&s->cancel, false);
+    double t0 = reattn__now_ms();
+    int64_t start = s->n, end = start + n, tail = REATTN__MAX(start, end - s->params.tail), C = s->params.chunk;
+    while (s->n < end && code == REATTN_OK) {
+        int64_t at = s->n, next = at < tail ? REATTN__MIN((at / C + 1) * C, tail) : REATTN__MIN(end, at + C);
+        if (s->params.tail == 0) next = REATTN__MIN((at / C + 1) * C, end);
+        code = step(s, tokens + (at - start), next - at, false, next == end, err);
+        if (code == REATTN_OK && progress && !progress(s->n - start, n, user) && s->n < end)
+            code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens", (long long)(s->n - start),
+                                (long long)n);
+    }
+    s->stats.prompt_tokens += s->n - start;
+    s->stats.prompt_ms += reattn__now_ms() - t0;
+    return code;
+}
+
+int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
+{
+    if (!s) return reattn__fail(err, REATTN_E_ARG, "reattn_session_decode: no session");
+    int code = check_tokens(s, &token, 1, err);
+    if (code != REATTN_OK) return code;
+    atomic_store(&s->cancel, false);
+    double t0 = reattn__now_ms();
+    code = step(s, &token, 1, true, true, err);
+    s->stats.decode_ms += reattn__now_ms() - t0;
+    if (code == REATTN_OK) s->stats.decode_tokens++;
+    return code;
+}
+
+const float *reattn_session_logits(const reattn_session *s)
+{
+    if (!s->has_logits) return NULL;
+    return s->native ? reattn__native_logits(s->native) : reattn__bridge_logits(s->bridge);
+}
+
+int64_t reattn_session_length(const reattn_session *s)
+{
+    return s->n;
+}
+
+const int32_t *reattn_session_tokens(const reattn_session *s)
+{
+    return s->tokens;
+}
+
+int64_t reattn_session_anchor(const reattn_session *s, int64_t n)
+{
+    int64_t C = s->params.chunk;
+    return REATTN__MAX(0, REATTN__MIN(n, s->anchored)) / C * C;
+}
+
+int reattn_session_rewind(reattn_session *s, int64_t n, reattn_error *err)
+{
+    if (n < 0 || n > s->n)
+        return reattn__fail(err, REATTN_E_ARG, "cannot rewind to %lld: the session holds %lld tokens", (long long)n,
+                            (long long)s->n);
+    return cut(s, n, err);
+}
+
+void reattn_session_cancel(reattn_session *s)
+{
+    atomic_store_explicit(&s->cancel, true, memory_order_relaxed);
+}
+
+void reattn_session_set_trace(reattn_session *s, reattn_trace_fn fn, void *user)
+{
+    s->trace = fn;
+    s->trace_user = user;
+}
+
+void reattn_session_get_stats(const reattn_session *s, reattn_stats *stats)
+{
+    *stats = s->stats;
+    stats->store_bytes = s->store ? reattn__store_bytes(s->store) : 0;
+}
+
+void reattn_session_reset_stats(reattn_session *s)
+{
+    s->stats = (reattn_stats){0};
+}
+
+const reattn_session_params *reattn_session_get_params(const reattn_session *s)
+{
+    return &s->params;
+}
+
+int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
+                          reattn_memory *out, reattn_error *err)
+{
+    reattn_session_params p = params ? *params : reattn_session_params_default();
+    int n_layer;
+    if (!model || !out || n_tokens < 0) return reattn__fail(err, REATTN_E_ARG, "reattn_session_memory: a bad argument");
+    int code = reattn_session_params_resolve(&p, model, err);
+    if (code != REATTN_OK) return code;
+    const reattn__layer *layers = reattn__model_layers(model, &n_layer);
+    if (!layers) return reattn__fail(err, REATTN_E_ARG, "the model was loaded for --policy native only");
+    *out = (reattn_memory){
+        .store_bytes = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, n_tokens),
+        .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads),
+        /* Over many pages, so that the figure is not that of one page. */
+        .bytes_per_1000 = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, 1000 * REATTN__PAGE) / REATTN__PAGE,
+    };
+    return REATTN_OK;
+}

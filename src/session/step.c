@@ -1,0 +1,69 @@
+/* step.c - one layer of one step: append -> plan -> attend. */
+#include "session.h"
+
+static void report(const reattn_session *s, int layer)
+{
+    const reattn__plan *plan = &s->plan;
+    for (int i = 0; i < plan->n_list; i++) {
+        if (plan->n_spans[i] == 0) continue;
+        reattn_trace trace = {
+            .token = s->n - 1, .layer = layer, .kv_head = plan->n_list > 1 ? i : -1, .spans = plan->spans[i],
+            .n_spans = plan->n_spans[i],
+        };
+        s->trace(&trace, s->trace_user);
+    }
+}
+
+static int64_t scope_of(const reattn__plan *plan)
+{
+    int64_t most = 0;
+    for (int i = 0; i < plan->n_list; i++) {
+        int64_t n = 0;
+        for (int64_t r = 0; r < plan->lists[i].n; r++) n += plan->lists[i].runs[r].count;
+        most = REATTN__MAX(most, n);
+    }
+    return most;
+}
+
+int reattn__session_layer(void *user, int layer, int64_t T, const float *q, const float *k, const float *v, float *out,
+                          reattn_error *err)
+{
+    reattn_session *s = user;
+    const reattn__layer *shape = &s->layers[layer];
+    double t0 = reattn__now_ms();
+    if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
+        return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
+    if (!reattn__all_finite(q, T * shape->H * shape->D))
+        return reattn__fail(err, REATTN_E_NAN, "layer %d gave a query that is not finite: the model or its file is damaged",
+                            layer);
+    int code = reattn__store_append(s->store, layer, T, k, v, err);
+    double t1 = reattn__now_ms();
+    s->stats.append_ms += t1 - t0;
+    if (code != REATTN_OK) return code;
+    /* Without logits nothing reads the last layer's output: its keys and values were all that mattered. */
+    if (layer == s->n_layer - 1 && !s->want_logits) {
+        for (int64_t i = 0; i < T * shape->H * shape->Dv; i++) out[i] = 0;
+        return REATTN_OK;
+    }
+
+    reattn__step step = {
+        .params = &s->params, .shape = shape, .store = s->store, .layer = layer, .decode = s->decode, .T = T, .n = s->n,
+        .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored, .rescored = &s->stats.keys_rescored,
+    };
+    code = s->policy->plan(s->policy_state, &step, &s->plan, err);
+    double t2 = reattn__now_ms();
+    s->stats.select_ms += t2 - t1;
+    if (code != REATTN_OK) return code;
+    if (s->trace) report(s, layer);
+    s->stats.scope_max = REATTN__MAX(s->stats.scope_max, scope_of(&s->plan));
+
+    reattn__attend_args args = {
+        .q = q, .T = T, .q_first = s->n - T, .H = shape->H,
+        .src = {.store = s->store, .layer = layer, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
+        .scale = shape->kq_scale, .rope = &s->ropes[s->rope_of[layer]], .lists = s->plan.lists,
+        .n_list = s->plan.n_list, .n_threads = s->params.n_threads, .out = out, .work = s->attend_work,
+    };
+    code = reattn__attend(&args, err);
+    s->stats.attend_ms += reattn__now_ms() - t2;
+    return code;
+}

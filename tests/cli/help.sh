@@ -1,0 +1,36 @@
+# --help, --version, and that every option of a command is in its help.
+. "$SOURCE_DIR/tests/cli/lib.bash"
+
+run 0 --help
+same "$SOURCE_DIR/tests/cli/help.expected" out
+run 2
+same "$SOURCE_DIR/tests/cli/help.expected" err
+run 0 --version
+grep -qE '^reattn [0-9]+\.[0-9]+\.[0-9]+ \(.+\)$' out || complain "reattn --version says:" "$(cat out)"
+
+for command in run chat info bench; do
+    run 0 $command --help
+    has out "usage: reattn $command"
+    has out '--model FILE'
+    has out 'Examples'
+    ! grep -E '.{97}' out >long || complain "$what: too long for a terminal:" "$(cat long)"
+    cp out direct
+    run 0 help $command
+    same direct out
+done
+run 0 run --help
+for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
+    --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \
+    --local --recall-k --recall-span --recall-max --recall-per --recall-vote --recall-window --tail --chunk \
+    --cache-type-k --cache-type-v --ctx-size --mem-limit; do
+    grep -qE -- " $option[ ,]" out || complain "$what: $option is missing"
+done
+has out 'default 0.8'
+
+run 0 run --policy list
+for policy in native full reattention; do
+    has out "$policy"
+done
+run 0 bench e2e --policy list
+has out native
+finish
