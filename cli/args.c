@@ -297,6 +297,9 @@ static int set_engine(options *opt, const reattn_option *o, const char *shown, c
     }
     if (!reattn_option_set(&opt->session, o->name, value, &err))
         return EXIT_DONE;
+    /* The library's message names the option as the command line does; a variable has to be named too. */
+    if (*shown == '-')
+        return cli_fail(EXIT_USAGE, "%s", err.msg);
     return cli_fail(EXIT_USAGE, "%s: %s", shown, err.msg);
 }
 

@@ -70,7 +70,7 @@ static int read_policies(bench *b)
         char *name = b->policies[b->n_policies++];
         snprintf(name, sizeof b->policies[0], "%.*s", len, s);
         if (reattn_option_set(&check, "policy", name, &err))
-            return cli_fail(EXIT_USAGE, "--policy: %s", err.msg);
+            return cli_fail_error(&err);
         s += len;
     }
     return b->n_policies ? EXIT_DONE : cli_fail(EXIT_USAGE, "--policy needs at least one policy");
@@ -211,9 +211,7 @@ static int measure_policy(bench *b, const char *policy)
     options opt = *b->opt;
     reattn_session *s;
     snprintf(opt.session.policy, sizeof opt.session.policy, "%s", policy);
-    if (load_is_native(policy) && !opt.session.ctx_limit)
-        opt.session.ctx_limit = b->n_tokens; /* libllama's cache has a fixed size */
-    int rc = load_session(&opt, b->model, &s);
+    int rc = load_session(&opt, b->model, b->n_tokens, &s);
     if (rc)
         return rc;
     b->n_threads = reattn_session_get_params(s)->n_threads;

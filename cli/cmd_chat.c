@@ -226,7 +226,7 @@ static int start(conversation *c)
     if (!rc)
         rc = load_model(opt, load_is_native(opt->session.policy), &c->model);
     if (!rc)
-        rc = load_session(opt, c->model, &c->session);
+        rc = load_session(opt, c->model, 0, &c->session);
     if (!rc)
         interrupt_watch(c->session);
     if (!rc && !opt->quiet)

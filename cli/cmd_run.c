@@ -101,7 +101,7 @@ static int run(job *j)
     if (!rc)
         rc = make_tokens(j);
     if (!rc)
-        rc = load_session(opt, j->model, &j->session);
+        rc = load_session(opt, j->model, j->n_tokens + (opt->n_predict > 0 ? opt->n_predict : 0), &j->session);
     if (!rc)
         interrupt_watch(j->session);
     if (!rc && opt->trace_file)

@@ -29,10 +29,14 @@ int load_model(const options *opt, bool native, reattn_model **out)
     return rc ? cli_fail(EXIT_FAILED, "%s", err.msg) : EXIT_DONE;
 }
 
-int load_session(const options *opt, reattn_model *model, reattn_session **out)
+int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out)
 {
     reattn_session_params params = opt->session;
+    reattn_model_info info;
     reattn_error err;
+    reattn_model_get_info(model, &info);
+    if (load_is_native(params.policy) && !params.ctx_limit && room > info.n_ctx_train)
+        params.ctx_limit = room;
     if (reattn_session_params_resolve(&params, model, &err) || reattn_session_create(model, &params, out, &err))
         return cli_fail_error(&err);
     return EXIT_DONE;

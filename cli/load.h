@@ -12,8 +12,9 @@ const char *load_name(const reattn_model *model);
 int load_model(const options *opt, bool native, reattn_model **out);
 /* Whether a policy leaves attention to libllama. */
 bool load_is_native(const char *policy);
-/* Resolves the session's parameters for the model and creates it. */
-int load_session(const options *opt, reattn_model *model, reattn_session **out);
+/* Resolves the session's parameters for the model and creates it. `room` is how many tokens it will hold at least, as
+ * far as is known: under the policy native libllama's cache has a fixed size. */
+int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out);
 /* Sampling options and grammar file. */
 int load_sampler(const options *opt, const reattn_model *model, reattn_sampler **out);
 

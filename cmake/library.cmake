@@ -5,7 +5,8 @@ file(GLOB_RECURSE bridge_sources CONFIGURE_DEPENDS src/model/*.c)
 list(REMOVE_ITEM sources ${bridge_sources})
 
 # Kernels for more than the base instruction set: level_NAME.c is compiled only for the processor that it is for, and
-# only if the compiler takes its flags; dispatch.c is told which levels there are.
+# only if the compiler takes its flags; dispatch.c is told which levels there are. There, and only there, a * b + c may
+# become one instruction: selection allows for it with a proved bound, attention is held to a tolerance.
 function(reattn_level name processor flags)
     set(source "${PROJECT_SOURCE_DIR}/src/cpu/level_${name}.c")
     string(TOUPPER ${name} NAME)
@@ -14,7 +15,7 @@ function(reattn_level name processor flags)
     endif()
     if(REATTN_CC_${NAME} AND source IN_LIST sources)
         separate_arguments(flags)
-        set_property(SOURCE "${source}" PROPERTY COMPILE_OPTIONS ${flags})
+        set_property(SOURCE "${source}" PROPERTY COMPILE_OPTIONS ${flags} -ffp-contract=fast)
         set_property(SOURCE src/cpu/dispatch.c APPEND PROPERTY COMPILE_DEFINITIONS REATTN_HAVE_${NAME})
     else()
         list(REMOVE_ITEM sources "${source}")

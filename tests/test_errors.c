@@ -41,8 +41,14 @@ static inputs *good(void)
     test_fill_normal(&rng, in.v, M * HK * D, 1.0f);
     for (int i = 0; i < T * H * K; i++)
         in.hits[i] = (reattn_hit){i % 5, -i};
-    in.rope = (reattn_rope){.kind = REATTN_ROPE_NEOX, .n_rot = D, .n_ctx_orig = 512, .freq_base = 1e4f,
-                            .freq_scale = 1.0f, .attn_factor = 1.0f, .beta_fast = 32.0f, .beta_slow = 1.0f};
+    in.rope = (reattn_rope){.kind = REATTN_ROPE_NEOX,
+                            .n_rot = D,
+                            .n_ctx_orig = 512,
+                            .freq_base = 1e4f,
+                            .freq_scale = 1.0f,
+                            .attn_factor = 1.0f,
+                            .beta_fast = 32.0f,
+                            .beta_slow = 1.0f};
     in.run = (reattn_run){.count = M, .k_step = 1, .q_pos = M - T, .q_step = 1, .dist_max = INT64_MAX};
     return &in;
 }

@@ -9,8 +9,14 @@
 static const reattn_rope *neox(int n_rot)
 {
     static reattn_rope rope;
-    rope = (reattn_rope){.kind = REATTN_ROPE_NEOX, .n_rot = n_rot, .n_ctx_orig = 8192, .freq_base = 1e4f,
-                         .freq_scale = 1.0f, .attn_factor = 1.0f, .beta_fast = 32.0f, .beta_slow = 1.0f};
+    rope = (reattn_rope){.kind = REATTN_ROPE_NEOX,
+                         .n_rot = n_rot,
+                         .n_ctx_orig = 8192,
+                         .freq_base = 1e4f,
+                         .freq_scale = 1.0f,
+                         .attn_factor = 1.0f,
+                         .beta_fast = 32.0f,
+                         .beta_slow = 1.0f};
     return &rope;
 }
 
@@ -156,8 +162,9 @@ static void test_attend(void **state)
         double *out = golden_array(f, "out", &unused), *lse = golden_array(f, "lse", &unused);
         double *got = malloc((size_t)(T * H * (Dv + 1)) * sizeof *got), *got_lse = got + T * H * Dv;
         assert_non_null(got);
-        assert_int_equal(reattn__ref_attend(q, k, v, T, q_first, n, H, Hk, D, Dv, scale, &rope, runs, n_run, got,
-                                            got_lse), REATTN_OK);
+        assert_int_equal(
+            reattn__ref_attend(q, k, v, T, q_first, n, H, Hk, D, Dv, scale, &rope, runs, n_run, got, got_lse),
+            REATTN_OK);
         expect_close(got, out, T * H * Dv);
         expect_close(got_lse, lse, T * H);
         free(field);

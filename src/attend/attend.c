@@ -82,16 +82,11 @@ static int64_t segment_row(const work *w, const reattn__layout *l)
 }
 
 /* Reads and rotates one head's tile. The pieces of a tile are found by a search, since they are sorted by row. */
-static int prepare_task(void *ctx, int64_t task, int worker)
+static void prepare(const work *w, int head, int64_t number)
 {
-    work *w = ctx;
-    int64_t n = w->tile1 - w->tile0;
-    int head = (int)(task / n);
     const reattn__layout *l = layout_of(w, head);
     const reattn_rope *rope = &w->a->rope->rope;
-    (void)worker;
-    if (w->tile0 + task % n >= l->n_tile) return REATTN_OK;
-    const reattn__tile_info *tile = &l->tiles[w->tile0 + task % n];
+    const reattn__tile_info *tile = &l->tiles[number];
     int64_t row0 = segment_row(w, l), a = 0, b = l->n_piece - 1;
     while (a < b) {
         int64_t mid = (a + b + 1) / 2;
@@ -107,6 +102,15 @@ static int prepare_task(void *ctx, int64_t task, int worker)
         for (int64_t i = 0; i < piece->count; i++)
             reattn__rope_row(rope, w->a->rope->cs + (piece->k_pos + i * piece->k_step) * rope->n_rot, k + i * w->D);
     }
+}
+
+static int prepare_task(void *ctx, int64_t task, int worker)
+{
+    const work *w = ctx;
+    int64_t n = w->tile1 - w->tile0, number = w->tile0 + task % n;
+    int head = (int)(task / n);
+    (void)worker;
+    if (number < layout_of(w, head)->n_tile) prepare(w, head, number);
     return REATTN_OK;
 }
 
@@ -140,6 +144,7 @@ static int fold_task(void *ctx, int64_t task, int worker)
     for (int64_t i = w->tile0 + part; i < tile1; i += w->parts) {
         const reattn__tile_info *info = &l->tiles[i];
         int64_t row = (int64_t)head * SEGMENT_ROWS + info->row - row0;
+        if (w->blocks == 1) prepare(w, head, i);
         for (int64_t group = block * GROUPS; group < end; group++) {
             if (!info->whole && !visible(w, info, group, lo, hi)) continue;
             float *state = state_of(w, part, head, group);
@@ -281,13 +286,17 @@ int reattn__attend(const reattn__attend_args *a, reattn_error *err)
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: attention needs %zu bytes of scratch", bytes);
     place(&w, base);
 
-    reattn__parallel(a->n_threads, w.n_rotation * w.Hk * w.groups, pack_task, &w);
-    reattn__parallel(a->n_threads, w.parts * w.Hk * w.groups, clear_task, &w);
+    /* A few queries are packed sooner than a thread is woken. */
+    int n_threads = w.rows < 64 ? 1 : a->n_threads;
+    reattn__parallel(n_threads, w.n_rotation * w.Hk * w.groups, pack_task, &w);
+    reattn__parallel(n_threads, w.parts * w.Hk * w.groups, clear_task, &w);
     for (w.tile0 = 0; w.tile0 < w.n_tile; w.tile0 = w.tile1) {
         w.tile1 = REATTN__MIN(w.n_tile, w.tile0 + SEGMENT_ROWS / REATTN__TILE);
-        reattn__parallel(a->n_threads, w.Hk * (w.tile1 - w.tile0), prepare_task, &w);
-        reattn__parallel(a->n_threads, w.Hk * w.blocks * w.parts, fold_task, &w);
+        /* With one block of queries nobody shares a tile: whoever folds it prepares it. */
+        if (w.blocks > 1) reattn__parallel(a->n_threads, w.Hk * (w.tile1 - w.tile0), prepare_task, &w);
+        bool small = w.blocks == 1 && w.tile1 - w.tile0 < 2 * PART_TILES;
+        reattn__parallel(small ? 1 : a->n_threads, w.Hk * w.blocks * w.parts, fold_task, &w);
     }
-    reattn__parallel(a->n_threads, w.Hk * w.groups, finish_task, &w);
+    reattn__parallel(n_threads, w.Hk * w.groups, finish_task, &w);
     return REATTN_OK;
 }

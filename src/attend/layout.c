@@ -6,7 +6,8 @@
 int64_t reattn__layout_pieces_max(const reattn__run_list *list)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < list->n; i++) n += list->runs[i].count / REATTN__TILE + 2;
+    /* A run falls into three stretches (partly, wholly, partly seen), each with a broken tile at either end. */
+    for (int64_t i = 0; i < list->n; i++) n += REATTN__MAX(list->runs[i].count, 0) / REATTN__TILE + 6;
     return n;
 }
 

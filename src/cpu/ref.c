@@ -301,8 +301,13 @@ int reattn__ref_attend(const float *q, const float *k, const float *v, int64_t T
 static void add_run(reattn__ref_set *set, int64_t first, int64_t count, int64_t *scope)
 {
     if (count > 0)
-        set->runs[set->n_run++] = (reattn_run){.first = first, .count = count, .k_pos = *scope, .k_step = 1,
-                                               .q_step = 1, .dist_min = 0, .dist_max = INT64_MAX};
+        set->runs[set->n_run++] = (reattn_run){.first = first,
+                                               .count = count,
+                                               .k_pos = *scope,
+                                               .k_step = 1,
+                                               .q_step = 1,
+                                               .dist_min = 0,
+                                               .dist_max = INT64_MAX};
     *scope += count > 0 ? count : 0;
 }
 
@@ -403,8 +408,7 @@ void reattn__ref_plan_free(reattn__ref_plan *plan)
     *plan = (reattn__ref_plan){0};
 }
 
-int reattn__ref_step(const reattn__ref_rule *rule, const reattn__ref_layer *layer, const reattn_rope *rope,
-                     double *out)
+int reattn__ref_step(const reattn__ref_rule *rule, const reattn__ref_layer *layer, const reattn_rope *rope, double *out)
 {
     reattn__ref_plan plan;
     int rc = reattn__ref_plan_make(rule, layer, &plan);
@@ -412,8 +416,9 @@ int reattn__ref_step(const reattn__ref_rule *rule, const reattn__ref_layer *laye
         return rc;
     const float *q = layer->q + (layer->n_query - layer->T) * layer->H * layer->D;
     for (int i = 0; i < plan.n_set && rc == REATTN_OK; i++) {
-        const attend_in in = {q, layer->k, layer->v, layer->T, layer->n - layer->T, plan.set[i].n_run, layer->H,
-                              layer->Hk, layer->D, layer->Dv, layer->scale, rope, plan.set[i].runs};
+        const attend_in in = {
+            q,        layer->k,  layer->v,     layer->T, layer->n - layer->T, plan.set[i].n_run, layer->H, layer->Hk,
+            layer->D, layer->Dv, layer->scale, rope,     plan.set[i].runs};
         const int per = layer->Hk / plan.n_set;
         rc = attend_heads(&in, i * per, (i + 1) * per, out, NULL);
     }

@@ -51,9 +51,9 @@ typedef struct reattn__ref_rule {
 typedef struct reattn__ref_layer {
     int64_t n, T, n_query; /* T <= n_query <= n */
     int H, Hk, D, Dv;
-    const float *q;        /* [n_query][H][D], of the last n_query tokens, oldest first, unrotated */
-    const float *k, *v;    /* [n][Hk][D], [n][Hk][Dv] */
-    float scale;           /* factor on q . k, in attention and in the votes by mass */
+    const float *q;     /* [n_query][H][D], of the last n_query tokens, oldest first, unrotated */
+    const float *k, *v; /* [n][Hk][D], [n][Hk][Dv] */
+    float scale;        /* factor on q . k, in attention and in the votes by mass */
 } reattn__ref_layer;
 
 /* What one set of heads attends to. kept and spans are empty when nothing is recalled. */

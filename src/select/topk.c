@@ -270,8 +270,10 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     unsigned char *base = reattn__buffer_need(a->work, bytes);
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: selection needs %zu bytes of scratch", bytes);
     place(&p, base);
-    reattn__parallel(a->n_threads, p.Hk * p.groups, pack_task, &p);
-    int code = reattn__parallel(a->n_threads, p.Hk * p.blocks * p.splits, scan_task, &p);
+    /* A little work is done sooner than a thread is woken. */
+    bool small = p.rows * (a->hi - a->lo) < 64 * KEYS_MIN;
+    reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk * p.groups, pack_task, &p);
+    int code = reattn__parallel(small ? 1 : a->n_threads, p.Hk * p.blocks * p.splits, scan_task, &p);
     if (code == REATTN_E_NAN) return reattn__fail(err, code, "a key is not finite");
     if (p.splits > 1) join_splits(&p);
     if (a->rescored) *a->rescored += atomic_load(&p.rescored);

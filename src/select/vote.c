@@ -42,12 +42,14 @@ static void cast(tally *table, uint64_t mask, const reattn_hit *hit, double weig
 
 static void cast_query(tally *table, uint64_t mask, const reattn_hit *hits, int top_k, reattn_vote vote, double scale)
 {
-    double sum = 0;
-    if (vote == REATTN_VOTE_MASS)
-        for (int i = 0; i < top_k && hits[i].pos >= 0; i++) sum += exp(scale * (hits[i].score - hits[0].score));
-    for (int i = 0; i < top_k && hits[i].pos >= 0; i++) {
-        double weight = vote == REATTN_VOTE_MASS ? exp(scale * (hits[i].score - hits[0].score)) / sum : 1;
-        cast(table, mask, &hits[i], weight);
+    double sum = 0, top = -INFINITY;
+    for (int i = 0; i < top_k; i++)
+        if (hits[i].pos >= 0 && hits[i].score > top) top = hits[i].score;
+    for (int i = 0; i < top_k; i++)
+        if (hits[i].pos >= 0) sum += exp(scale * (hits[i].score - top));
+    for (int i = 0; i < top_k; i++) {
+        if (hits[i].pos < 0) continue;
+        cast(table, mask, &hits[i], vote == REATTN_VOTE_MASS ? exp(scale * (hits[i].score - top)) / sum : 1);
     }
 }
 

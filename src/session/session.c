@@ -254,7 +254,15 @@ int reattn_session_memory(const reattn_model *model, const reattn_session_params
     int code = reattn_session_params_resolve(&p, model, err);
     if (code != REATTN_OK) return code;
     const reattn__layer *layers = reattn__model_layers(model, &n_layer);
-    if (!layers) return reattn__fail(err, REATTN_E_ARG, "the model was loaded for --policy native only");
+    if (!layers) { /* native only: libllama's cache has the same rows, as far as its metadata tell */
+        reattn_model_info info;
+        reattn_model_get_info(model, &info);
+        reattn__layer like = {info.n_head, info.n_head_kv, info.head_dim_k, info.head_dim_v, 1, {0}};
+        uint64_t bytes = (uint64_t)n_layer * reattn__store_bytes_for(&like, 1, p.type_k, p.type_v, REATTN__PAGE);
+        *out = (reattn_memory){.store_bytes = bytes * (uint64_t)n_tokens / REATTN__PAGE,
+                               .bytes_per_1000 = bytes * 1000 / REATTN__PAGE};
+        return REATTN_OK;
+    }
     *out = (reattn_memory){
         .store_bytes = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, n_tokens),
         .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads),

@@ -2,6 +2,9 @@
 # REATTN_TEST_MODEL (SmolLM2-135M) and SOURCE_DIR set. Each says what differed, and exits 1 if anything did.
 failed=0
 
+# Threads that wait for each other crawl where cores are shared with other work.
+export REATTN_ARG_THREADS=1
+
 complain() {
     printf '%s\n' "$@"
     failed=1
@@ -41,11 +44,13 @@ same() {
 holds() {
     local python=${REATTN_PYTHON:-}
     [ -x "$python" ] || python=python3
-    "$python" -c 'import json, sys; d = json.load(open(sys.argv[1])); sys.exit(not eval(sys.argv[2]))' "$1" "$2" ||
+    "$python" -c 'import json, sys
+d = json.load(open(sys.argv[1]))
+sys.exit(not eval("(" + sys.argv[2] + ")"))' "$1" "$2" ||
         complain "$what: $1 should be JSON with $2:" "$(head -c 2000 "$1")"
 }
 
-# prose N: N numbered sentences, about 13 tokens each.
+# prose N: N numbered sentences, about 18 tokens each.
 prose() {
     local i
     for ((i = 1; i <= $1; i++)); do

@@ -8,12 +8,12 @@ has err '100'
 fails 2 '16928' run -m "$model" --recall-max 400 --local 4096 -p x
 has err '8192'
 
-prose 150 >long.txt
-run 1 run -m "$model" -q -f long.txt -c 1000 -n 4
+prose 60 >long.txt
+run 1 run -m "$model" -q -f long.txt -c 500 -n 4
 has err 'reattn: '
-has err '1000'
+has err '500'
 # The store grows with the text, so this limit is met in the middle of the prompt.
-run 1 run -m "$model" -q -f long.txt --mem-limit 24M -n 4
+run 1 run -m "$model" -q -f long.txt --chunk 128 --mem-limit 8M -n 4
 has err 'reattn: '
 [ "$(grep -c '^reattn: ' err)" -eq 1 ] || complain "expected one line:" "$(cat err)"
 grep -qE 'after [1-9][0-9]* of [0-9]+ tokens of the prompt' err ||

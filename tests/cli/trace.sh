@@ -2,16 +2,16 @@
 . "$SOURCE_DIR/tests/cli/lib.bash"
 need_model
 
-prose 60 >long.txt
+prose 24 >long.txt
 run 0 run -m "$model" -f long.txt -p 'What did the keeper write?' --temp 0 -n 6 --json -q --trace trace.jsonl \
-    --chunk 128 --keep 8 --local 256 --recall-max 8 --recall-span 16
+    --chunk 64 --keep 8 --local 128 --recall-max 8 --recall-span 16
 mv out answer.json
 { echo '['; sed '$!s/$/,/' trace.jsonl; echo ']'; } >trace.json
 holds trace.json 'len(d) == 6 and all(sorted(t) == ["spans", "text", "token"] for t in d)'
 holds trace.json '[t["token"] for t in d] == list(range(d[0]["token"], d[0]["token"] + 6))'
 holds trace.json 'all(t["spans"] for t in d)'
-# Ascending, not overlapping, between the first 8 tokens and the last 256, chosen by 1 to 30 layers.
-holds trace.json 'all(8 <= s["first"] and s["count"] > 0 and s["first"] + s["count"] <= t["token"] - 256
+# Ascending, not overlapping, between the first 8 tokens and the last 128, chosen by 1 to 30 layers.
+holds trace.json 'all(8 <= s["first"] and s["count"] > 0 and s["first"] + s["count"] <= t["token"] - 128
     and 1 <= s["layers"] <= 30 for t in d for s in t["spans"])'
 holds trace.json 'all(a["first"] + a["count"] <= b["first"] for t in d for a, b in zip(t["spans"], t["spans"][1:]))'
 # At most 8 spans of 16 tokens a layer.

@@ -18,18 +18,18 @@ fails 2 'from 0 to 1,' run --top-p 1.5
 fails 2 'from -1 to' run -n -2
 fails 2 "not '12x'" run -n 12x
 fails 2 'or all' run -ngl many
-fails 2 '--recall-k: ' run --recall-k 0
-fails 2 '64' run --recall-k 65
-fails 2 '--recall-per: ' run --recall-per word
-fails 2 'head' run --recall-per word
-fails 2 '-ctk: ' run -ctk q3
-fails 2 '--policy: ' run --policy none
+fails 2 '--recall-k ' run --recall-k 0
+fails 2 '1 .. 64' run --recall-k 65
+fails 2 '--recall-per ' run --recall-per word
+fails 2 'layer|head' run --recall-per word
+fails 2 '--cache-type-k q3' run -ctk q3
+fails 2 '--policy ' run --policy none
 fails 2 '--raw has no chat template' run -m none.gguf --raw -sys x -p x
 fails 2 'is on or off' run --json=maybe
 fails 2 'reattn bench e2e' bench
 fails 2 'there is no bench fast' bench fast
 fails 2 'such as 0,8K,16K' bench e2e -m none.gguf --depths 1,x
-fails 2 '--policy: ' bench e2e -m none.gguf --policy native,none
+fails 2 '--policy ' bench e2e -m none.gguf --policy native,none
 
 # The environment: our names, llama.cpp's names after them, the command line over both.
 export REATTN_ARG_TOP_K=-5

@@ -1,0 +1,268 @@
+/* test_policy.c - a layer's step on a store, without a model: plans against the law, coverage, distance rows. */
+#include "test_util.h"
+
+#include "cpu/ref.h"
+#include "policy/policy.h"
+#include "session/params.h"
+
+typedef struct world {
+    reattn__layer layer;
+    reattn__store *store;
+    reattn_session_params params;
+    const reattn__policy *policy;
+    void *state;
+    reattn__plan plan;
+    float *q, *k, *v; /* [n][H][D], [n][Hk][D], [n][Hk][Dv] of all tokens */
+    int64_t n, cap;
+    int64_t scored, rescored;
+} world;
+
+static void world_open(world *w, const char *policy, int H, int Hk, int D, int64_t cap)
+{
+    reattn_error err = {0};
+    *w = (world){.layer = {H, Hk, D, D, 1 / sqrtf((float)D), {REATTN_ROPE_NEOX, D, 0, 10000, 1, 0, 1, 32, 1, NULL}}};
+    w->params = reattn_session_params_default();
+    snprintf(w->params.policy, sizeof w->params.policy, "%s", policy);
+    w->params.n_threads = 2;
+    w->params.type_k = w->params.type_v = REATTN_F32; /* the law reads what was appended, bit for bit */
+    w->cap = cap;
+    w->policy = reattn__policy_find(policy);
+    w->q = calloc((size_t)(cap * H * D), sizeof(float));
+    w->k = calloc((size_t)(cap * Hk * D), sizeof(float));
+    w->v = calloc((size_t)(cap * Hk * D), sizeof(float));
+    assert_int_equal(reattn__store_create(&w->layer, 1, REATTN_F32, REATTN_F32, 0, &w->store, &err), 0);
+}
+
+static void world_start(world *w, int64_t N)
+{
+    reattn_error err = {0};
+    assert_int_equal(reattn__params_resolve(&w->params, N, &err), 0);
+    if (w->policy->create) assert_int_equal(w->policy->create(&w->params, &w->layer, 1, &w->state, &err), 0);
+}
+
+static void world_close(world *w)
+{
+    if (w->policy->destroy) w->policy->destroy(w->state);
+    reattn__plan_free(&w->plan);
+    reattn__store_free(w->store);
+    free(w->q);
+    free(w->k);
+    free(w->v);
+}
+
+/* Appends T random tokens and plans. */
+static void world_step(world *w, test_rng *rng, int64_t T, bool decode)
+{
+    const reattn__layer *l = &w->layer;
+    reattn_error err = {0};
+    float *q = w->q + w->n * l->H * l->D, *k = w->k + w->n * l->Hk * l->D, *v = w->v + w->n * l->Hk * l->D;
+    assert_true(w->n + T <= w->cap);
+    test_fill_normal(rng, q, T * l->H * l->D, 1);
+    test_fill_normal(rng, k, T * l->Hk * l->D, 1);
+    test_fill_normal(rng, v, T * l->Hk * l->D, 1);
+    assert_int_equal(reattn__store_reserve(w->store, w->n + T, &err), 0);
+    assert_int_equal(reattn__store_append(w->store, 0, T, k, v, &err), 0);
+    w->n += T;
+    reattn__step step = {.params = &w->params, .shape = l, .store = w->store, .decode = decode, .T = T, .n = w->n,
+                         .q = q, .k = k, .v = v, .scored = &w->scored, .rescored = &w->rescored};
+    assert_int_equal(w->policy->plan(w->state, &step, &w->plan, &err), 0);
+}
+
+/* Every query sees each key at most once, never a later one, and distances count down to 0 at itself. */
+static void check_sane(const world *w, int64_t T)
+{
+    int *count = calloc((size_t)w->n, sizeof *count);
+    int64_t *distance = calloc((size_t)w->n, sizeof *distance);
+    for (int i = 0; i < w->plan.n_list; i++) {
+        for (int64_t t = 0; t < T; t++) {
+            memset(count, 0, (size_t)w->n * sizeof *count);
+            reattn__plan_coverage(&w->plan.lists[i], w->n - T, t, w->n, count);
+            int64_t seen = 0;
+            for (int64_t j = 0; j < w->n; j++) {
+                assert_in_range(count[j], 0, j <= w->n - T + t ? 1 : 0);
+                seen += count[j];
+            }
+            assert_int_equal(count[w->n - T + t], 1);
+            assert_int_equal(reattn__plan_distances(&w->plan.lists[i], w->n - T, t, distance, w->n), seen);
+            assert_int_equal(distance[seen - 1], 0);
+            for (int64_t j = 1; j < seen; j++) {
+                if (w->params.positions == REATTN_POS_REASSIGNED) assert_int_equal(distance[j - 1], distance[j] + 1);
+                else assert_true(distance[j - 1] > distance[j]);
+            }
+        }
+    }
+    free(count);
+    free(distance);
+}
+
+static void check_law(const world *w, int64_t T, int64_t n_query)
+{
+    const reattn_session_params *p = &w->params;
+    const reattn__layer *l = &w->layer;
+    reattn__ref_rule rule = {p->keep, p->local, (int)p->recall_k, p->recall_span, p->recall_max, p->recall_per_head,
+                             (reattn_vote)p->recall_vote, (reattn_recall_type)p->recall_type,
+                             (reattn_positions)p->positions};
+    reattn__ref_layer layer = {w->n, T, n_query, l->H, l->Hk, l->D, l->Dv, w->q + (w->n - n_query) * l->H * l->D,
+                               w->k, w->v, l->kq_scale};
+    reattn__ref_plan law;
+    assert_int_equal(reattn__ref_plan_make(&rule, &layer, &law), 0);
+    for (int i = 0; i < law.n_set; i++) {
+        const reattn__run_list *mine = &w->plan.lists[w->plan.n_list == 1 ? 0 : i];
+        assert_int_equal(mine->n, law.set[i].n_run);
+        for (int64_t r = 0; r < mine->n; r++) assert_memory_equal(&mine->runs[r], &law.set[i].runs[r], sizeof(reattn_run));
+    }
+    reattn__ref_plan_free(&law);
+}
+
+static void set_random(world *w, test_rng *rng)
+{
+    reattn_session_params *p = &w->params;
+    p->keep = test_int(rng, 0, 9);
+    p->local = test_int(rng, 16, 40);
+    p->chunk = 16;
+    p->tail = 8;
+    p->recall_k = test_int(rng, 1, 6);
+    p->recall_span = test_int(rng, 1, 9);
+    p->recall_max = test_int(rng, 1, 12);
+    p->recall_window = test_int(rng, 1, 7);
+    p->recall_per_head = (int)test_int(rng, 0, 1);
+    p->recall_vote = (int)test_int(rng, 0, 1);
+    p->recall_type = (int)test_int(rng, 0, 4);
+    p->positions = (int)test_int(rng, 0, 1);
+}
+
+/* A text read in chunks and then token by token: at every step the plan is the law's, for every switch of the paper. */
+static void plans_equal_the_law(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed()};
+    for (int round = 0; round < 60; round++) {
+        world w;
+        int Hk = (int)test_int(&rng, 1, 3), g = (int)test_int(&rng, 1, 3);
+        world_open(&w, "reattention", Hk * g, Hk, 8, 400);
+        set_random(&w, &rng);
+        world_start(&w, 8192);
+        for (int chunk = 0; chunk < 9; chunk++) {
+            int64_t T = test_int(&rng, 1, 16);
+            world_step(&w, &rng, T, false);
+            check_law(&w, T, T);
+            check_sane(&w, T);
+        }
+        int64_t voters = REATTN__MIN(w.params.recall_window, 1);
+        for (int i = 0; i < 12; i++) {
+            /* The window starts with the last chunk's queries, as far as it reaches. */
+            world_step(&w, &rng, 1, true);
+            voters = REATTN__MIN(w.params.recall_window, voters + 1);
+            check_sane(&w, 1);
+        }
+        world_close(&w);
+    }
+}
+
+/* In decode the last queries vote with the one at hand, the prompt's last ones included. */
+static void decode_votes_over_the_window(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 1};
+    for (int round = 0; round < 40; round++) {
+        world w;
+        world_open(&w, "reattention", 4, 2, 8, 400);
+        set_random(&w, &rng);
+        world_start(&w, 8192);
+        for (int chunk = 0; chunk < 6; chunk++) world_step(&w, &rng, 16, false);
+        for (int64_t i = 1; i < 20; i++) {
+            world_step(&w, &rng, 1, true);
+            check_law(&w, 1, REATTN__MIN(w.params.recall_window, 16 + i));
+        }
+        world_close(&w);
+    }
+}
+
+static void when_to_recall(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 2};
+    for (int when = 0; when < 3; when++) {
+        world w;
+        world_open(&w, "reattention", 4, 2, 8, 400);
+        set_random(&w, &rng);
+        w.params.recall_when = when;
+        world_start(&w, 8192);
+        for (int chunk = 0; chunk < 6; chunk++) world_step(&w, &rng, 16, false);
+        assert_int_equal(w.plan.n_spans[0] > 0, when != REATTN_WHEN_DECODE);
+        check_sane(&w, 16);
+        world_step(&w, &rng, 1, true);
+        assert_int_equal(w.plan.n_spans[0] > 0, when != REATTN_WHEN_PROMPT);
+        if (when != REATTN_WHEN_PROMPT) check_law(&w, 1, REATTN__MIN(w.params.recall_window, 17));
+        world_close(&w);
+    }
+}
+
+/* After a rewind the window is empty: the next decode votes alone. */
+static void forgetting(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 3};
+    world w;
+    world_open(&w, "reattention", 4, 2, 8, 400);
+    set_random(&w, &rng);
+    world_start(&w, 8192);
+    for (int chunk = 0; chunk < 8; chunk++) world_step(&w, &rng, 16, false);
+    reattn__store_truncate(w.store, 100);
+    w.n = 100;
+    w.policy->forget(w.state);
+    world_step(&w, &rng, 1, true);
+    check_law(&w, 1, 1);
+    world_close(&w);
+}
+
+static void streaming_is_global_and_local(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 4};
+    int64_t distance[64];
+    world w;
+    world_open(&w, "streaming", 2, 1, 8, 100);
+    w.params.keep = 2;
+    w.params.local = 5;
+    w.params.chunk = 5;
+    w.params.tail = 1;
+    world_start(&w, 8192);
+    world_step(&w, &rng, 5, false);
+    world_step(&w, &rng, 2, false); /* n = 7 = G + L: still everything */
+    assert_int_equal(reattn__plan_distances(&w.plan.lists[0], w.n - 2, 1, distance, 64), 7);
+    world_step(&w, &rng, 5, false);
+    check_sane(&w, 5);
+    world_step(&w, &rng, 1, true); /* n = 13: tokens 0 1 | 8 .. 12 at positions 0 .. 6 */
+    assert_int_equal(reattn__plan_distances(&w.plan.lists[0], w.n - 1, 0, distance, 64), 7);
+    for (int i = 0; i < 7; i++) assert_int_equal(distance[i], 6 - i);
+    int count[13] = {0};
+    reattn__plan_coverage(&w.plan.lists[0], w.n - 1, 0, 13, count);
+    for (int j = 0; j < 13; j++) assert_int_equal(count[j], j < 2 || j >= 8);
+    world_close(&w);
+}
+
+static void full_sees_all(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 5};
+    int64_t distance[64];
+    world w;
+    world_open(&w, "full", 2, 1, 8, 100);
+    world_start(&w, 8192);
+    world_step(&w, &rng, 20, false);
+    world_step(&w, &rng, 3, false);
+    check_sane(&w, 3);
+    assert_int_equal(reattn__plan_distances(&w.plan.lists[0], w.n - 3, 1, distance, 64), 22);
+    world_close(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plans_equal_the_law),         cmocka_unit_test(decode_votes_over_the_window),
+        cmocka_unit_test(when_to_recall),              cmocka_unit_test(forgetting),
+        cmocka_unit_test(streaming_is_global_and_local), cmocka_unit_test(full_sees_all),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,162 @@
+/* test_store.c - pages, types, limits. */
+#include "test_util.h"
+
+#include "cpu/half.h"
+#include "kv/row.h"
+#include "kv/store.h"
+
+static const reattn__layer LAYERS[2] = {{4, 2, 64, 32, 1, {0}}, {4, 1, 32, 64, 1, {0}}};
+
+static void fill(test_rng *rng, float *k, float *v, int64_t T, const reattn__layer *l)
+{
+    test_fill_normal(rng, k, T * l->Hk * l->D, 3);
+    test_fill_normal(rng, v, T * l->Hk * l->Dv, 3);
+}
+
+/* What went in comes out, within the type's rounding, for any cut into appends and reads. */
+static void rows_come_back(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed()};
+    static const int types[] = {REATTN_F32, REATTN_F16, REATTN_Q8_0};
+    /* Relative to the largest value of a block: exact, half an ulp of 11 bits, half a step of 1/127 plus the scale's. */
+    static const double tolerance[] = {0, 0x1p-11, 0.5 / 127 + 0x1p-11};
+    for (int ty = 0; ty < 3; ty++) {
+        reattn_error err = {0};
+        reattn__store *s;
+        enum { N = 700 };
+        assert_int_equal(reattn__store_create(LAYERS, 2, types[ty], types[ty], 0, &s, &err), 0);
+        float *k = calloc((size_t)N * 2 * 64, 4), *v = calloc((size_t)N * 2 * 64, 4), row[64];
+        for (int l = 0; l < 2; l++) {
+            const reattn__layer *L = &LAYERS[l];
+            fill(&rng, k, v, N, L);
+            for (int64_t at = 0; at < N;) {
+                int64_t some = test_int(&rng, 1, 300), T = REATTN__MIN(N - at, some);
+                assert_int_equal(reattn__store_reserve(s, at + T, &err), 0);
+                int code = reattn__store_append(s, l, T, k + at * L->Hk * L->D, v + at * L->Hk * L->Dv, &err);
+                if (code) fail_msg("%s", err.msg);
+                at += T;
+            }
+            assert_int_equal(reattn__store_length(s, l), N);
+            for (int64_t i = 0; i < N; i++) {
+                for (int h = 0; h < L->Hk; h++) {
+                    const float *want = k + (i * L->Hk + h) * L->D;
+                    double top = 0;
+                    for (int d = 0; d < L->D; d++) top = fmax(top, fabs((double)want[d]));
+                    reattn__store_read_k(s, l, h, i, 1, row);
+                    for (int d = 0; d < L->D; d++) assert_true(fabs((double)row[d] - want[d]) <= tolerance[ty] * top);
+                }
+            }
+            float *many = calloc((size_t)N * 64, 4);
+            reattn__store_read_v(s, l, L->Hk - 1, 3, N - 5, many);
+            for (int64_t i = 0; i < N - 5; i++) {
+                reattn__store_read_v(s, l, L->Hk - 1, 3 + i, 1, row);
+                assert_memory_equal(row, many + i * L->Dv, (size_t)L->Dv * 4);
+            }
+            free(many);
+        }
+        free(k);
+        free(v);
+        reattn__store_free(s);
+    }
+}
+
+/* Half precision equals the hardware's at every level, for all 65536 values and for rounding. */
+static void halves(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 1};
+    static const char *const levels[] = {"scalar", "base", "avx2", "avx512"};
+    uint16_t h[8], back[8];
+    float f[8];
+    for (int l = 0; l < 4; l++) {
+        if (reattn__cpu_force_level(levels[l]) != 0) continue;
+        const reattn__kernels *cpu = reattn__cpu();
+        for (uint32_t x = 0; x < 65536; x += 8) {
+            for (uint32_t j = 0; j < 8; j++) h[j] = (uint16_t)(x + j);
+            cpu->f16_to_f32(h, f, 8);
+            for (uint32_t j = 0; j < 8; j++) {
+                uint32_t e = (x + j) >> 10 & 31, m = (x + j) & 1023;
+                double want = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024.0 + m, (int)e - 25) : ldexp(m, -24);
+                if ((x + j) & 0x8000) want = -want;
+                if (isnan(want)) assert_true(isnan(f[j]));
+                else assert_true((double)f[j] == want && !signbit(f[j]) == !signbit(want));
+            }
+            cpu->f32_to_f16(f, back, 8);
+            for (uint32_t j = 0; j < 8; j++) assert_true(isnan(f[j]) ? (back[j] & 0x7fff) > 0x7c00 : back[j] == h[j]);
+        }
+        for (int i = 0; i < 20000; i++) { /* the nearest of two neighbours, even on a tie */
+            uint16_t a = (uint16_t)test_int(&rng, 0, 0x7bfe);
+            double lo = reattn__half_to_float(a), hi = reattn__half_to_float((uint16_t)(a + 1));
+            f[0] = (float)(lo + (hi - lo) * 0.5);
+            f[1] = nextafterf(f[0], 0);
+            f[2] = nextafterf(f[0], 1e9f);
+            for (int j = 3; j < 8; j++) f[j] = 0;
+            cpu->f32_to_f16(f, back, 8);
+            assert_int_equal(back[0], a % 2 ? a + 1 : a);
+            assert_int_equal(back[1], a);
+            assert_int_equal(back[2], a + 1);
+        }
+    }
+    reattn__cpu_force_level(NULL);
+}
+
+static void limit_keeps_what_is_there(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 2};
+    reattn_error err = {0};
+    reattn__store *s;
+    uint64_t one_page = reattn__store_bytes_for(LAYERS, 2, REATTN_F16, REATTN_F16, 1);
+    float k[128], v[128], row[64];
+    assert_int_equal(reattn__store_bytes_for(LAYERS, 2, REATTN_F16, REATTN_F16, 2 * REATTN__PAGE), 2 * one_page);
+    assert_int_equal(reattn__store_create(LAYERS, 2, REATTN_F16, REATTN_F16, 2 * one_page + 1, &s, &err), 0);
+    fill(&rng, k, v, 1, &LAYERS[0]);
+    assert_int_equal(reattn__store_reserve(s, 2 * REATTN__PAGE, &err), 0);
+    assert_int_equal(reattn__store_append(s, 0, 1, k, v, &err), 0);
+    assert_int_equal(reattn__store_reserve(s, 2 * REATTN__PAGE + 1, &err), REATTN_E_LIMIT);
+    assert_non_null(strstr(err.msg, "limit"));
+    assert_int_equal(reattn__store_bytes(s), 2 * one_page);
+    reattn__store_read_k(s, 0, 0, 0, 1, row);
+    for (int d = 0; d < 64; d++) assert_true(fabsf(row[d] - k[d]) <= 0x1p-11f * fabsf(k[d]) + 1e-7f);
+    reattn__store_truncate(s, 1);
+    assert_int_equal(reattn__store_bytes(s), one_page);
+    reattn__store_truncate(s, 0);
+    assert_int_equal(reattn__store_bytes(s), 0);
+    reattn__store_free(s);
+}
+
+static void bad_values_are_refused(void **unused)
+{
+    (void)unused;
+    reattn_error err = {0};
+    reattn__store *s;
+    float k[128] = {0}, v[128] = {0};
+    assert_int_equal(reattn__store_create(LAYERS, 2, REATTN_F16, REATTN_F16, 0, &s, &err), 0);
+    assert_int_equal(reattn__store_reserve(s, 1, &err), 0);
+    const float bad[] = {NAN, INFINITY, -INFINITY, 70000.0f};
+    for (int i = 0; i < 4; i++) {
+        k[77] = bad[i];
+        assert_int_equal(reattn__store_append(s, 0, 1, k, v, &err), REATTN_E_NAN);
+        k[77] = 0;
+        v[3] = bad[i];
+        assert_int_equal(reattn__store_append(s, 0, 1, k, v, &err), REATTN_E_NAN);
+        v[3] = 0;
+        assert_int_equal(reattn__store_length(s, 0), 0);
+    }
+    reattn__store_free(s);
+    reattn__layer odd = {1, 1, 48, 48, 1, {0}};
+    assert_int_equal(reattn__store_create(&odd, 1, REATTN_Q8_0, REATTN_F16, 0, &s, &err), REATTN_E_ARG);
+    assert_non_null(strstr(err.msg, "48"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_come_back),
+        cmocka_unit_test(halves),
+        cmocka_unit_test(limit_keeps_what_is_there),
+        cmocka_unit_test(bad_values_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
