@@ -90,6 +90,9 @@ static int read_rope(reattn__hook *h, const struct ggml_tensor *node)
     else
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d rotates with ggml mode %d (multi-dimensional RoPE)",
                             h->layer, p[2]);
+    if (p[15] != 0)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d rotates from dimension %d on, not from 0", h->layer,
+                            p[15]);
     memcpy(&r->freq_base, p + 5, 4);
     memcpy(&r->freq_scale, p + 6, 4);
     memcpy(&r->ext_factor, p + 7, 4);

@@ -159,4 +159,8 @@ void reattn_model_get_info(const reattn_model *m, reattn_model_info *info)
     info->head_dim_v = m->layers[0].Dv;
     info->rope = m->layers[0].rope;
     info->kq_scale = m->layers[0].kq_scale;
+    /* Models with short and long frequency factors (Phi-3) get the short ones from libllama in a context as small as
+     * ours, and those hold up to the original length only. */
+    if (info->rope.freq_factors && info->rope.n_ctx_orig > 0 && info->rope.n_ctx_orig < info->n_ctx_train)
+        info->n_ctx_train = info->rope.n_ctx_orig;
 }

@@ -1,0 +1,172 @@
+/* test_tiny.c - every architecture that the bridge knows, on tiny models with random weights: full attention by the
+ * engine must agree with libllama's own; what is unsupported must be refused with the layer and the reason. */
+#include "test_util.h"
+
+#include <dirent.h>
+
+#include "base/base.h"
+#include "model/bridge.h"
+#include "reattn/reattn.h"
+
+enum { PROMPT = 200, STEPS = 6 };
+
+static void path_of(char *path, size_t cap, const char *name)
+{
+    const char *dir = getenv("REATTN_TINY_DIR");
+    assert_non_null(dir);
+    snprintf(path, cap, "%s/%s", dir, name);
+}
+
+/* |a - b| / |b| */
+static double difference(const float *a, const float *b, int n)
+{
+    double diff = 0, norm = 0;
+    for (int i = 0; i < n; i++) {
+        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return sqrt(diff / norm);
+}
+
+/* Logits after a prompt and after each of STEPS forced tokens: out [STEPS + 1][n_vocab]. */
+static void logits_of(reattn_model *model, const char *policy, int type, float *out, int n_vocab)
+{
+    reattn_error err = {0};
+    reattn_session *s;
+    reattn_session_params p = reattn_session_params_default();
+    int32_t tokens[PROMPT];
+    snprintf(p.policy, sizeof p.policy, "%s", policy);
+    p.type_k = p.type_v = type;
+    p.n_threads = 1;
+    p.chunk = 64;
+    p.ctx_limit = 512;
+    for (int i = 0; i < PROMPT; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
+    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_prompt(s, tokens, PROMPT, NULL, NULL, &err)) fail_msg("%s", err.msg);
+    for (int i = 0;; i++) {
+        memcpy(out + (int64_t)i * n_vocab, reattn_session_logits(s), (size_t)n_vocab * sizeof *out);
+        if (i == STEPS) break;
+        if (reattn_session_decode(s, 20 + i, &err)) fail_msg("%s", err.msg);
+    }
+    reattn_session_free(s);
+}
+
+/* The same by libllama without flash attention and with an f32 cache: the most precise that it has. */
+static void precise_logits_of(reattn_model *model, float *out, int n_vocab)
+{
+    reattn_error err = {0};
+    reattn__native *native;
+    int32_t tokens[PROMPT];
+    for (int i = 0; i < PROMPT; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
+    if (reattn__native_create(model, 512, PROMPT, REATTN_F32, REATTN_F32, false, 1, &native, &err)) fail_msg("%s", err.msg);
+    if (reattn__native_run(native, tokens, PROMPT, true, &err)) fail_msg("%s", err.msg);
+    for (int i = 0;; i++) {
+        memcpy(out + (int64_t)i * n_vocab, reattn__native_logits(native), (size_t)n_vocab * sizeof *out);
+        if (i == STEPS) break;
+        if (reattn__native_run(native, &(int32_t){20 + i}, 1, true, &err)) fail_msg("%s", err.msg);
+    }
+    reattn__native_free(native);
+}
+
+static void agrees(const char *name)
+{
+    char path[1024];
+    reattn_error err = {0};
+    reattn_model *model;
+    reattn_model_info info;
+    path_of(path, sizeof path, name);
+    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s: %s", name, err.msg);
+    reattn_model_get_info(model, &info);
+    int n = info.n_vocab * (STEPS + 1);
+    float *precise = test_floats(n), *native = test_floats(n), *full = test_floats(n), *all = test_floats(n);
+    precise_logits_of(model, precise, info.n_vocab);
+    logits_of(model, "native", REATTN_F16, native, info.n_vocab);
+    logits_of(model, "full", REATTN_F16, full, info.n_vocab);
+    logits_of(model, "reattention", REATTN_F16, all, info.n_vocab);
+    /* The error of an f16 cache is what libllama itself shows with one. */
+    double ours = difference(full, precise, n), theirs = difference(native, precise, n);
+    printf("%-24s against f32: full %.2e, native %.2e\n", name, ours, theirs);
+    assert_true(theirs > 0 && ours <= 2 * theirs);
+    /* 206 tokens are fewer than G + L: reattention has the same scope as full, and the same bits. */
+    assert_memory_equal(all, full, (size_t)n * sizeof *all);
+    free(precise);
+    free(native);
+    free(full);
+    free(all);
+    reattn_model_free(model);
+}
+
+static void refused(const char *name)
+{
+    char path[1024];
+    reattn_error err = {0};
+    reattn_model *model = NULL;
+    path_of(path, sizeof path, name);
+    assert_int_equal(reattn_model_load(path, NULL, &model, &err), REATTN_E_UNSUPPORTED);
+    printf("%-24s %s\n", name, err.msg);
+    assert_non_null(strstr(err.msg, "layer"));
+    assert_non_null(strstr(err.msg, "native"));
+    /* The baseline still runs it. */
+    assert_int_equal(reattn_model_load_native(path, NULL, &model, &err), 0);
+    reattn_session_params p = reattn_session_params_default();
+    reattn_session *s = NULL;
+    p.n_threads = 1;
+    assert_int_equal(reattn_session_create(model, &p, &s, &err), REATTN_E_ARG);
+    snprintf(p.policy, sizeof p.policy, "native");
+    assert_int_equal(reattn_session_create(model, &p, &s, &err), 0);
+    assert_int_equal(reattn_session_prompt(s, (int32_t[]){10, 11, 12}, 3, NULL, NULL, &err), 0);
+    assert_non_null(reattn_session_logits(s));
+    reattn_session_free(s);
+    reattn_model_free(model);
+}
+
+static void every_model(void **unused)
+{
+    (void)unused;
+    int n_agree = 0, n_refused = 0;
+    DIR *dir = opendir(getenv("REATTN_TINY_DIR"));
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));) {
+        size_t len = strlen(e->d_name);
+        if (len < 5 || strcmp(e->d_name + len - 5, ".gguf") != 0) continue;
+        bool refuse = strncmp(e->d_name, "refused", 7) == 0;
+        if (refuse) refused(e->d_name);
+        else agrees(e->d_name);
+        n_refused += refuse;
+        n_agree += !refuse;
+    }
+    closedir(dir);
+    assert_true(n_agree >= 6 && n_refused >= 2);
+}
+
+/* Past the trained length: the scope stays finite, the text does not. */
+static void longer_than_trained(void **unused)
+{
+    (void)unused;
+    char path[1024];
+    reattn_error err = {0};
+    reattn_model *model;
+    reattn_session *s;
+    reattn_stats stats;
+    int32_t tokens[1500];
+    path_of(path, sizeof path, "llama.gguf");
+    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
+    for (int i = 0; i < 1500; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
+    reattn_session_params p = reattn_session_params_default();
+    p.n_threads = 1;
+    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_prompt(s, tokens, 1500, NULL, NULL, &err)) fail_msg("%s", err.msg);
+    for (int i = 0; i < 20; i++) assert_int_equal(reattn_session_decode(s, 30 + i, &err), 0);
+    reattn_session_get_stats(s, &stats);
+    assert_int_equal(reattn_session_length(s), 1520);
+    assert_true(stats.scope_max > 256 && stats.scope_max <= 512);
+    assert_true(reattn__all_finite(reattn_session_logits(s), 10));
+    reattn_session_free(s);
+    reattn_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_model), cmocka_unit_test(longer_than_trained)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
