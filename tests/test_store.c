@@ -43,7 +43,7 @@ static void rows_come_back(void **unused)
                     const float *want = k + (i * L->Hk + h) * L->D;
                     double top = 0;
                     for (int d = 0; d < L->D; d++) top = fmax(top, fabs((double)want[d]));
-                    reattn__store_read_k(s, l, h, i, 1, row);
+                    reattn__store_read_k(s, l, h, i, 1, row, 1);
                     for (int d = 0; d < L->D; d++) assert_true(fabs((double)row[d] - want[d]) <= tolerance[ty] * top);
                 }
             }
@@ -117,7 +117,7 @@ static void limit_keeps_what_is_there(void **unused)
     assert_int_equal(reattn__store_reserve(s, 2 * REATTN__PAGE + 1, &err), REATTN_E_LIMIT);
     assert_non_null(strstr(err.msg, "limit"));
     assert_int_equal(reattn__store_bytes(s), 2 * one_page);
-    reattn__store_read_k(s, 0, 0, 0, 1, row);
+    reattn__store_read_k(s, 0, 0, 0, 1, row, 1);
     for (int d = 0; d < 64; d++) assert_true(fabsf(row[d] - k[d]) <= 0x1p-11f * fabsf(k[d]) + 1e-7f);
     reattn__store_truncate(s, 1);
     assert_int_equal(reattn__store_bytes(s), one_page);

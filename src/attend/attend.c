@@ -19,7 +19,7 @@
 
 enum {
     GROUPS = 8,          /* lane groups of one task: they share the tile while it is in the cache */
-    SEGMENT_ROWS = 8192, /* rows of a segment */
+    SEGMENT_TILES = 128, /* tiles of a segment */
     TASKS_WANTED = 16,
     PART_TILES = 8 /* tiles of one state at least, when they are dealt */
 };
@@ -28,13 +28,16 @@ typedef struct work {
     const reattn__attend_args *a;
     const reattn__kernels *cpu;
     int Hk, g, D, Dv, n_rotation;
+    bool few;  /* so few rows that vectors run along the keys */
+    int lanes; /* rows of a group */
     int64_t rows, groups, blocks, parts;
     int64_t n_tile; /* tiles of the longest list */
     reattn__layout *layouts; /* [n_list] */
-    float *qt;               /* [n_rotation][Hk][groups][D][lanes] */
-    float *k, *v;            /* [Hk][SEGMENT_ROWS][D], [Hk][SEGMENT_ROWS][Dv] */
+    float *qt;               /* [n_rotation][Hk][groups][D][lanes], few: [lanes][D] */
+    float *k, *v;            /* [Hk][SEGMENT_TILES][D][TILE], [Hk][SEGMENT_TILES][TILE][Dv] */
     float *state;            /* [parts][Hk][groups][state_floats] */
     float *p;                /* [n_threads][TILE][lanes] */
+    float *turn;             /* [n_threads][2][n_rot / 2][TILE] angles of keys whose positions do not run by one */
     int64_t state_floats;
     int64_t tile0, tile1; /* tiles of the segment at hand, the same numbers in every list */
 } work;
@@ -44,7 +47,7 @@ static const reattn__layout *layout_of(const work *w, int head)
     return &w->layouts[w->a->n_list == 1 ? 0 : head];
 }
 
-/* A state: o [Dv][lanes], m [lanes], l [lanes]. */
+/* A state: o [Dv][lanes] (few: [lanes][Dv]), m [lanes], l [lanes]. */
 static float *state_of(const work *w, int64_t part, int head, int64_t group)
 {
     return w->state + ((part * w->Hk + head) * w->groups + group) * w->state_floats;
@@ -53,7 +56,7 @@ static float *state_of(const work *w, int64_t part, int head, int64_t group)
 static int pack_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
-    int lanes = w->cpu->lanes;
+    int lanes = w->lanes, d_step = w->few ? 1 : lanes, r_step = w->few ? w->D : 1;
     int64_t group = task % w->groups;
     int head = (int)(task / w->groups % w->Hk), rotation = (int)(task / w->groups / w->Hk);
     const reattn__layout *layout = layout_of(w, head);
@@ -64,30 +67,47 @@ static int pack_task(void *ctx, int64_t task, int worker)
     for (int r = 0; r < lanes; r++) {
         int64_t at = group * lanes + r, t = at / w->g;
         if (at >= w->rows || rotation >= layout->n_rotation) {
-            for (int d = 0; d < w->D; d++) qt[(int64_t)d * lanes + r] = 0;
+            for (int d = 0; d < w->D; d++) qt[d * d_step + r * r_step] = 0;
             continue;
         }
         const reattn__rotation *rot = &layout->rotations[rotation];
         memcpy(row, w->a->q + (t * w->a->H + (int64_t)head * w->g + at % w->g) * w->D, (size_t)w->D * sizeof *row);
         reattn__rope_row(rope, w->a->rope->cs + (rot->q_pos + t * rot->q_step) * rope->n_rot, row);
-        for (int d = 0; d < w->D; d++) qt[(int64_t)d * lanes + r] = row[d] * scale;
+        for (int d = 0; d < w->D; d++) qt[d * d_step + r * r_step] = row[d] * scale;
     }
     return REATTN_OK;
 }
 
-/* First row of the segment at hand. */
-static int64_t segment_row(const work *w, const reattn__layout *l)
+/* Rotates keys [0, count) of a piece, which are columns of a tile from k on. */
+static void turn_keys(const work *w, const reattn__piece *piece, float *k, int worker)
 {
-    return w->tile0 < l->n_tile ? l->tiles[w->tile0].row : l->n_row;
+    const reattn__rope_table *t = w->a->rope;
+    const reattn_rope *rope = &t->rope;
+    int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
+    int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
+    if (piece->k_step == 1) {
+        w->cpu->rope(k, (int)piece->count, pairs, step, apart, t->cos + piece->k_pos, t->sin + piece->k_pos, t->n_pos);
+        return;
+    }
+    float *cos = w->turn + (int64_t)worker * rope->n_rot * REATTN__TILE, *sin = cos + (int64_t)pairs * REATTN__TILE;
+    for (int pair = 0; pair < pairs; pair++) {
+        for (int64_t i = 0; i < piece->count; i++) {
+            cos[pair * REATTN__TILE + i] = t->cos[pair * t->n_pos + piece->k_pos + i * piece->k_step];
+            sin[pair * REATTN__TILE + i] = t->sin[pair * t->n_pos + piece->k_pos + i * piece->k_step];
+        }
+    }
+    w->cpu->rope(k, (int)piece->count, pairs, step, apart, cos, sin, REATTN__TILE);
 }
 
-/* Reads and rotates one head's tile. The pieces of a tile are found by a search, since they are sorted by row. */
-static void prepare(const work *w, int head, int64_t number)
+/* Reads and rotates one head's tile into place `slot` of the segment. Its pieces are found by a search, since they are
+ * sorted by row. */
+static void prepare(const work *w, int head, int64_t number, int64_t slot, int worker)
 {
     const reattn__layout *l = layout_of(w, head);
-    const reattn_rope *rope = &w->a->rope->rope;
     const reattn__tile_info *tile = &l->tiles[number];
-    int64_t row0 = segment_row(w, l), a = 0, b = l->n_piece - 1;
+    float *k = w->k + ((int64_t)head * SEGMENT_TILES + slot) * w->D * REATTN__TILE;
+    float *v = w->v + ((int64_t)head * SEGMENT_TILES + slot) * w->Dv * REATTN__TILE;
+    int64_t a = 0, b = l->n_piece - 1;
     while (a < b) {
         int64_t mid = (a + b + 1) / 2;
         if (l->pieces[mid].row <= tile->row) a = mid;
@@ -95,12 +115,10 @@ static void prepare(const work *w, int head, int64_t number)
     }
     for (; a < l->n_piece && l->pieces[a].row < tile->row + tile->count; a++) {
         const reattn__piece *piece = &l->pieces[a];
-        int64_t row = (int64_t)head * SEGMENT_ROWS + piece->row - row0;
-        float *k = w->k + row * w->D;
-        reattn__source_k(&w->a->src, head, piece->token, piece->count, k);
-        reattn__source_v(&w->a->src, head, piece->token, piece->count, w->v + row * w->Dv);
-        for (int64_t i = 0; i < piece->count; i++)
-            reattn__rope_row(rope, w->a->rope->cs + (piece->k_pos + i * piece->k_step) * rope->n_rot, k + i * w->D);
+        int64_t column = piece->row - tile->row;
+        reattn__source_k(&w->a->src, head, piece->token, piece->count, k + column, REATTN__TILE);
+        reattn__source_v(&w->a->src, head, piece->token, piece->count, v + column * w->Dv);
+        turn_keys(w, piece, k + column, worker);
     }
 }
 
@@ -109,15 +127,14 @@ static int prepare_task(void *ctx, int64_t task, int worker)
     const work *w = ctx;
     int64_t n = w->tile1 - w->tile0, number = w->tile0 + task % n;
     int head = (int)(task / n);
-    (void)worker;
-    if (number < layout_of(w, head)->n_tile) prepare(w, head, number);
+    if (number < layout_of(w, head)->n_tile) prepare(w, head, number, task % n, worker);
     return REATTN_OK;
 }
 
 /* Which of the tile's keys each lane sees; false if none sees any. */
 static bool visible(const work *w, const reattn__tile_info *tile, int64_t group, int32_t *lo, int32_t *hi)
 {
-    int lanes = w->cpu->lanes;
+    int lanes = w->lanes;
     bool some = false;
     for (int r = 0; r < lanes; r++) {
         int64_t row = REATTN__MIN(group * lanes + r, w->rows - 1);
@@ -134,25 +151,26 @@ static bool visible(const work *w, const reattn__tile_info *tile, int64_t group,
 static int fold_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
-    int lanes = w->cpu->lanes;
+    int lanes = w->lanes;
     int64_t part = task % w->parts, block = task / w->parts % w->blocks;
     int head = (int)(task / w->parts / w->blocks);
     int64_t end = REATTN__MIN(w->groups, (block + 1) * GROUPS);
     const reattn__layout *l = layout_of(w, head);
-    int64_t tile1 = REATTN__MIN(w->tile1, l->n_tile), row0 = segment_row(w, l);
+    int64_t tile1 = REATTN__MIN(w->tile1, l->n_tile);
     int32_t lo[REATTN__LANES_MAX], hi[REATTN__LANES_MAX];
     for (int64_t i = w->tile0 + part; i < tile1; i += w->parts) {
         const reattn__tile_info *info = &l->tiles[i];
-        int64_t row = (int64_t)head * SEGMENT_ROWS + info->row - row0;
-        if (w->blocks == 1) prepare(w, head, i);
+        int64_t slot = (int64_t)head * SEGMENT_TILES + i - w->tile0;
+        if (w->blocks == 1) prepare(w, head, i, i - w->tile0, worker);
         for (int64_t group = block * GROUPS; group < end; group++) {
             if (!info->whole && !visible(w, info, group, lo, hi)) continue;
             float *state = state_of(w, part, head, group);
             reattn__tile tile = {
-                .qt = w->qt + ((info->rotation * w->Hk + head) * w->groups + group) * w->D * lanes,
-                .k = w->k + row * w->D,
-                .v = w->v + row * w->Dv,
+                .q = w->qt + ((info->rotation * w->Hk + head) * w->groups + group) * w->D * lanes,
+                .k = w->k + slot * w->D * REATTN__TILE,
+                .v = w->v + slot * w->Dv * REATTN__TILE,
                 .n_key = info->count,
+                .n_row = (int)REATTN__MIN((int64_t)lanes, w->rows - group * lanes),
                 .D = w->D,
                 .Dv = w->Dv,
                 .lo = info->whole ? NULL : lo,
@@ -162,7 +180,8 @@ static int fold_task(void *ctx, int64_t task, int worker)
                 .l = state + (int64_t)(w->Dv + 1) * lanes,
                 .p = w->p + (int64_t)worker * REATTN__TILE * lanes,
             };
-            w->cpu->attend(&tile);
+            if (w->few) w->cpu->attend_few(&tile);
+            else w->cpu->attend(&tile);
         }
     }
     return REATTN_OK;
@@ -171,7 +190,7 @@ static int fold_task(void *ctx, int64_t task, int worker)
 static int clear_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
-    int lanes = w->cpu->lanes;
+    int lanes = w->lanes;
     float *state = w->state + task * w->state_floats;
     (void)worker;
     memset(state, 0, (size_t)w->state_floats * sizeof *state);
@@ -183,7 +202,8 @@ static int clear_task(void *ctx, int64_t task, int worker)
 static int finish_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
-    int lanes = w->cpu->lanes, head = (int)(task / w->groups);
+    int lanes = w->lanes, head = (int)(task / w->groups);
+    int d_step = w->few ? 1 : lanes, r_step = w->few ? w->Dv : 1;
     int64_t group = task % w->groups;
     (void)worker;
     for (int r = 0; r < lanes && group * lanes + r < w->rows; r++) {
@@ -197,7 +217,7 @@ static int finish_task(void *ctx, int64_t task, int worker)
             const float *state = state_of(w, part, head, group);
             float weight = exp2f(state[(int64_t)w->Dv * lanes + r] - top);
             sum += weight * state[(int64_t)(w->Dv + 1) * lanes + r];
-            for (int d = 0; d < w->Dv; d++) out[d] += weight * state[(int64_t)d * lanes + r];
+            for (int d = 0; d < w->Dv; d++) out[d] += weight * state[d * d_step + r * r_step];
         }
         for (int d = 0; d < w->Dv && sum > 0; d++) out[d] /= sum;
         if (w->a->lse) w->a->lse[at] = sum > 0 ? (top + log2f(sum)) * 0.69314718f : -INFINITY;
@@ -240,13 +260,14 @@ static int lay_out(work *w, reattn_error *err)
 
 static size_t place(work *w, unsigned char *base)
 {
-    int lanes = w->cpu->lanes;
+    int lanes = w->lanes;
     size_t at = 0;
     REATTN__PLACE(w->qt, w->n_rotation * w->Hk * w->groups * w->D * lanes);
-    REATTN__PLACE(w->k, (int64_t)w->Hk * SEGMENT_ROWS * w->D);
-    REATTN__PLACE(w->v, (int64_t)w->Hk * SEGMENT_ROWS * w->Dv);
+    REATTN__PLACE(w->k, (int64_t)w->Hk * SEGMENT_TILES * REATTN__TILE * w->D);
+    REATTN__PLACE(w->v, (int64_t)w->Hk * SEGMENT_TILES * REATTN__TILE * w->Dv);
     REATTN__PLACE(w->state, w->parts * w->Hk * w->groups * w->state_floats);
     REATTN__PLACE(w->p, (int64_t)w->a->n_threads * REATTN__TILE * lanes);
+    REATTN__PLACE(w->turn, (int64_t)w->a->n_threads * REATTN__TILE * w->D);
     return at;
 }
 
@@ -256,9 +277,11 @@ static void cut_work(work *w, int64_t n_tile)
     const reattn__attend_args *a = w->a;
     w->g = a->H / w->Hk;
     w->rows = a->T * w->g;
-    w->groups = (w->rows + w->cpu->lanes - 1) / w->cpu->lanes;
+    w->few = w->rows <= 2 * REATTN__FEW;
+    w->lanes = w->few ? REATTN__FEW : w->cpu->lanes;
+    w->groups = (w->rows + w->lanes - 1) / w->lanes;
     w->blocks = (w->groups + GROUPS - 1) / GROUPS;
-    w->state_floats = (int64_t)(w->Dv + 2) * w->cpu->lanes;
+    w->state_floats = (int64_t)(w->Dv + 2) * w->lanes;
     int64_t tasks = w->Hk * w->blocks;
     w->parts = 1;
     if (tasks < TASKS_WANTED)
@@ -269,7 +292,7 @@ uint64_t reattn__attend_scratch(const reattn__layer *layer, int64_t T, int n_thr
 {
     reattn__attend_args a = {.T = T, .H = layer->H, .n_threads = n_threads};
     work w = {.a = &a, .cpu = reattn__cpu(), .Hk = layer->Hk, .D = layer->D, .Dv = layer->Dv, .n_rotation = 1};
-    cut_work(&w, SEGMENT_ROWS / REATTN__TILE);
+    cut_work(&w, SEGMENT_TILES);
     return place(&w, NULL);
 }
 
@@ -291,7 +314,7 @@ int reattn__attend(const reattn__attend_args *a, reattn_error *err)
     reattn__parallel(n_threads, w.n_rotation * w.Hk * w.groups, pack_task, &w);
     reattn__parallel(n_threads, w.parts * w.Hk * w.groups, clear_task, &w);
     for (w.tile0 = 0; w.tile0 < w.n_tile; w.tile0 = w.tile1) {
-        w.tile1 = REATTN__MIN(w.n_tile, w.tile0 + SEGMENT_ROWS / REATTN__TILE);
+        w.tile1 = REATTN__MIN(w.n_tile, w.tile0 + SEGMENT_TILES);
         /* With one block of queries nobody shares a tile: whoever folds it prepares it. */
         if (w.blocks > 1) reattn__parallel(a->n_threads, w.Hk * (w.tile1 - w.tile0), prepare_task, &w);
         bool small = w.blocks == 1 && w.tile1 - w.tile0 < 2 * PART_TILES;

@@ -49,21 +49,30 @@ void reattn__rope_angles(const reattn_rope *r, int64_t pos, float *cs)
 int reattn__rope_table_need(reattn__rope_table *t, int64_t n_pos, reattn_error *err)
 {
     if (n_pos <= t->n_pos) return REATTN_OK;
-    int64_t want = REATTN__MAX(n_pos, t->n_pos + t->n_pos / 2);
-    float *cs = reattn__alloc((size_t)want * (size_t)t->rope.n_rot * sizeof *cs);
+    int64_t want = REATTN__MAX(n_pos, t->n_pos + t->n_pos / 2), pairs = t->rope.n_rot / 2;
+    size_t half = (size_t)(want * pairs);
+    float *cs = reattn__alloc(4 * half * sizeof *cs);
     if (!cs) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: rotations of %lld positions", (long long)want);
-    if (t->n_pos) memcpy(cs, t->cs, (size_t)t->n_pos * (size_t)t->rope.n_rot * sizeof *cs);
-    for (int64_t pos = t->n_pos; pos < want; pos++) reattn__rope_angles(&t->rope, pos, cs + pos * t->rope.n_rot);
+    if (t->n_pos) memcpy(cs, t->cs, (size_t)(t->n_pos * 2 * pairs) * sizeof *cs);
+    for (int64_t pos = t->n_pos; pos < want; pos++) reattn__rope_angles(&t->rope, pos, cs + pos * 2 * pairs);
     reattn__free(t->cs);
     t->cs = cs;
+    t->cos = cs + 2 * half;
+    t->sin = t->cos + half;
     t->n_pos = want;
+    for (int64_t pos = 0; pos < want; pos++) {
+        for (int64_t pair = 0; pair < pairs; pair++) {
+            t->cos[pair * want + pos] = cs[(pos * pairs + pair) * 2];
+            t->sin[pair * want + pos] = cs[(pos * pairs + pair) * 2 + 1];
+        }
+    }
     return REATTN_OK;
 }
 
 void reattn__rope_table_free(reattn__rope_table *t)
 {
     reattn__free(t->cs);
-    t->cs = NULL;
+    t->cs = t->cos = t->sin = NULL;
     t->n_pos = 0;
 }
 

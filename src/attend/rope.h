@@ -5,11 +5,13 @@
 #include "base/base.h"
 #include "reattn/ops.h"
 
-/* cos and sin of every pair at positions 0 .. n_pos - 1: cs[(pos * n_rot / 2 + pair) * 2 + {0, 1}]. Computed as ggml's
- * CPU code does, in f32, so that a rotated key has the bits that the host model would have given it. */
+/* cos and sin of every pair at positions 0 .. n_pos - 1, computed as ggml's CPU code does, in f32, so that a rotated key
+ * has the bits that the host model would have given it. Twice: a position's pairs together, for queries, and a pair's
+ * positions together, for tiles of keys. */
 typedef struct reattn__rope_table {
     reattn_rope rope; /* freq_factors borrowed */
-    float *cs;
+    float *cs;        /* [n_pos][n_rot / 2][cos, sin] */
+    float *cos, *sin; /* [n_rot / 2][n_pos] */
     int64_t n_pos;
 } reattn__rope_table;
 

@@ -1,8 +1,11 @@
 /* kernels.h - the one dispatch table of the CPU: what a level (base, avx2, avx512, ...) must provide.
  *
- * Everything works on f32. Queries are packed in *lane groups*: `lanes` query rows side by side, value d of row r at
- * qt[d * lanes + r], so that a vector holds one value of many queries. Softmax and top-k then run down the keys with no
- * sum across a vector, keys are read in their natural order, and one pass of a key serves every query of the group.
+ * Everything works on f32. A *tile* is up to REATTN__TILE keys, dimension by dimension: k[d * REATTN__TILE + key]; its
+ * values are rows, v[key * Dv + d]. Queries come in one of two ways:
+ *   many  a *lane group*: `lanes` query rows side by side, value d of row r at qt[d * lanes + r]. A vector holds one value
+ *         of many queries, softmax and top-k run down the keys with no sum across a vector, and one pass of a key
+ *         serves every query of the group. For prefill.
+ *   few   up to REATTN__FEW rows, q[row * D + d]. A vector holds one dimension of many keys. For decode.
  *
  * A level is kernels_impl.h compiled with that level's flags; level_scalar.c is the same in plain loops over ref
  * arithmetic. No kernel's result depends on how many groups or threads there are. */
@@ -17,22 +20,26 @@
 /* Most lanes of any level. */
 #define REATTN__LANES_MAX 32
 
-/* A scan found scores that reach their row's threshold: keys key .. key + n_key - 1, scores [n_key][lanes]. The callee
- * may raise thr (the array given to the scan) at once. */
-typedef void (*reattn__hit_fn)(void *ctx, int key, int n_key, const float *scores);
+/* Most rows of the few. */
+#define REATTN__FEW 4
 
-/* One tile of flash attention: n_key keys on one lane group, folded into the running state (o, m, l). Scores are in
- * units of log 2: scale * log2(e) is already in qt. */
+/* A scan found scores that may reach their row's threshold: key key + i and row r have scores[i * key_step + r *
+ * row_step]. Keys may reach beyond the n_key of the scan; those mean nothing. The callee may raise thr (the array given
+ * to the scan) at once. */
+typedef void (*reattn__hit_fn)(void *ctx, int key, int n_key, int n_row, const float *scores, int key_step, int row_step);
+
+/* One tile of flash attention: n_key keys on one lane group or a few rows, folded into the running state (o, m, l).
+ * Scores are in units of log 2: scale * log2(e) is already in q. */
 typedef struct reattn__tile {
-    const float *qt; /* [D][lanes], rotated and scaled */
-    const float *k;  /* [n_key][D], rotated */
-    const float *v;  /* [n_key][Dv] */
-    int n_key, D, Dv;
-    const int32_t *lo, *hi; /* [lanes] lane r sees keys lo[r] <= key < hi[r]; NULL: all see all */
-    float *o;               /* [Dv][lanes] sum of p v */
-    float *m;               /* [lanes] highest score so far, -inf at the start */
-    float *l;               /* [lanes] sum of p */
-    float *p;               /* scratch [REATTN__TILE][lanes] */
+    const float *q; /* many: [D][lanes], few: [n_row][D]; rotated and scaled */
+    const float *k; /* [D][REATTN__TILE], rotated */
+    const float *v; /* [n_key][Dv] */
+    int n_key, n_row, D, Dv;
+    const int32_t *lo, *hi; /* [rows] row r sees keys lo[r] <= key < hi[r]; NULL: all see all */
+    float *o;               /* many: [Dv][lanes], few: [n_row][Dv]; sum of p v */
+    float *m;               /* [rows] highest score so far, -inf at the start */
+    float *l;               /* [rows] sum of p */
+    float *p;               /* scratch, REATTN__TILE scores of every row */
 } reattn__tile;
 
 typedef struct reattn__kernels {
@@ -41,10 +48,18 @@ typedef struct reattn__kernels {
     /* IEEE half <-> single, round to nearest even. */
     void (*f16_to_f32)(const uint16_t *src, float *dst, int64_t n);
     void (*f32_to_f16)(const float *src, uint16_t *dst, int64_t n);
-    /* Scores of n_key keys [n_key][D] against one lane group; reports those >= thr[row]. The f32 score differs from the
-     * exact one by at most reattn__dot_error(D) * |q| * |k|; the caller's thr allows for that. */
+    /* A block of half-precision keys [D][16] into columns of a tile: out[d * stride + i], i < 16. */
+    void (*f16_block)(const uint16_t *block, int D, float *out, int64_t stride);
+    /* Rotates n keys of a tile, k[d * REATTN__TILE + i]. Pair p is dimensions a = p * step and b = a + apart; its cosines
+     * are cos[p * cs_stride + i], and sines alike. */
+    void (*rope)(float *k, int n, int n_pair, int step, int apart, const float *cos, const float *sin, int64_t cs_stride);
+    /* Scores of a tile's keys against a lane group, or n_row <= REATTN__FEW rows; reports those >= thr[row]. The f32
+     * score differs from the exact one by at most reattn__dot_error(D) * |q| * |k|; the caller's thr allows for that. */
     void (*scan)(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit, void *ctx);
+    void (*scan_few)(const float *q, int n_row, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
+                     void *ctx);
     void (*attend)(const reattn__tile *tile);
+    void (*attend_few)(const reattn__tile *tile);
 } reattn__kernels;
 
 /* Bound on the relative error of an f32 dot product of length D in any order of summation, with or without fused

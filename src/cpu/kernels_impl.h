@@ -31,6 +31,15 @@ INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf select_f(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 INLINE vf max_f(vf a, vf b) { return select_f(a > b, a, b); }
 
+/* 0, 1, 2, ... */
+INLINE vi ramp(void)
+{
+    static const int32_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vi at;
+    memcpy(&at, numbers, sizeof at);
+    return at;
+}
+
 INLINE int any(vi mask)
 {
 #ifdef __AVX512F__
@@ -68,11 +77,11 @@ INLINE vf exp2_neg(vf x)
 INLINE void dot_block(const float *qt, const float *k, int D, int R, vf acc[][2])
 {
     for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = (vf){0};
-    for (int d = 0; d < D; d++) {
+    for (int d = 0; d < D; d++, k += REATTN__TILE) {
         vf q0 = load(qt + (int64_t)d * LANES), q1 = load(qt + (int64_t)d * LANES + VL);
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
-            vf kk = splat(k[(int64_t)r * D + d]);
+            vf kk = splat(k[r]);
             acc[r][0] += kk * q0;
             acc[r][1] += kk * q1;
         }
@@ -83,7 +92,7 @@ INLINE void scan_block(const float *qt, const float *k, int key, int D, int R, c
                        void *ctx)
 {
     vf acc[MR][2];
-    dot_block(qt, k + (int64_t)key * D, D, R, acc);
+    dot_block(qt, k + key, D, R, acc);
     vf t0 = load(thr), t1 = load(thr + VL);
     vi over = acc[0][0] >= t0;
     over |= acc[0][1] >= t1;
@@ -98,7 +107,7 @@ INLINE void scan_block(const float *qt, const float *k, int key, int D, int R, c
             store(scores + r * LANES, acc[r][0]);
             store(scores + r * LANES + VL, acc[r][1]);
         }
-        hit(ctx, key, R, scores);
+        hit(ctx, key, R, LANES, scores, LANES, 1);
     }
 }
 
@@ -110,10 +119,59 @@ static void NAME(scan)(const float *qt, const float *k, int n_key, int D, const 
     for (; key < n_key; key++) scan_block(qt, k, key, D, 1, thr, hit, ctx);
 }
 
+/* Scores of 2 VL keys against R rows (constant): one dimension of the keys at a time. */
+INLINE void dot_few(const float *q, const float *k, int D, int R, vf acc[][2])
+{
+    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = (vf){0};
+    for (int d = 0; d < D; d++, k += REATTN__TILE) {
+        vf k0 = load(k), k1 = load(k + VL);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            vf qq = splat(q[(int64_t)r * D + d]);
+            acc[r][0] += qq * k0;
+            acc[r][1] += qq * k1;
+        }
+    }
+}
+
+INLINE void scan_rows(const float *q, const float *k, int n_key, int D, int R, const float *thr, reattn__hit_fn hit,
+                      void *ctx)
+{
+    for (int key = 0; key < n_key; key += LANES) {
+        vf acc[REATTN__FEW][2];
+        vi over = {0};
+        dot_few(q, k + key, D, R, acc);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            over |= acc[r][0] >= splat(thr[r]);
+            over |= acc[r][1] >= splat(thr[r]);
+        }
+        if (__builtin_expect(any(over), 0)) {
+            float scores[REATTN__FEW * LANES];
+            for (int r = 0; r < R; r++) {
+                store(scores + r * LANES, acc[r][0]);
+                store(scores + r * LANES + VL, acc[r][1]);
+            }
+            hit(ctx, key, LANES, R, scores, 1, LANES);
+        }
+    }
+}
+
+static void NAME(scan_few)(const float *q, int n_row, const float *k, int n_key, int D, const float *thr,
+                           reattn__hit_fn hit, void *ctx)
+{
+    switch (n_row) {
+    case 1: scan_rows(q, k, n_key, D, 1, thr, hit, ctx); break;
+    case 2: scan_rows(q, k, n_key, D, 2, thr, hit, ctx); break;
+    case 3: scan_rows(q, k, n_key, D, 3, thr, hit, ctx); break;
+    default: scan_rows(q, k, n_key, D, 4, thr, hit, ctx); break;
+    }
+}
+
 INLINE void score_block(const reattn__tile *t, int key, int R)
 {
     vf acc[MR][2];
-    dot_block(t->qt, t->k + (int64_t)key * t->D, t->D, R, acc);
+    dot_block(t->q, t->k + key, t->D, R, acc);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
         store(t->p + (int64_t)(key + r) * LANES, acc[r][0]);
@@ -187,6 +245,104 @@ static void NAME(attend)(const reattn__tile *t)
     for (; dv < t->Dv; dv++) value_block(t, dv, 1, alpha[0], alpha[1]);
 }
 
+/* o[r][dv .. dv + W VL) = o * alpha + sum over keys of p v, for R rows. */
+INLINE void value_few(const reattn__tile *t, int dv, int R, int W, const float *alpha)
+{
+    vf acc[REATTN__FEW][2];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+        for (int w = 0; w < W; w++) acc[r][w] = load(t->o + (int64_t)r * t->Dv + dv + w * VL) * splat(alpha[r]);
+    for (int key = 0; key < t->n_key; key++) {
+        const float *v = t->v + (int64_t)key * t->Dv + dv;
+        vf v0 = load(v), v1 = W > 1 ? load(v + VL) : v0;
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            vf p = splat(t->p[r * REATTN__TILE + key]);
+            acc[r][0] += p * v0;
+            if (W > 1) acc[r][1] += p * v1;
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+        for (int w = 0; w < W; w++) store(t->o + (int64_t)r * t->Dv + dv + w * VL, acc[r][w]);
+}
+
+INLINE void attend_rows(const reattn__tile *t, int R)
+{
+    float alpha[REATTN__FEW];
+    int dv = 0;
+    for (int key = 0; key < t->n_key; key += LANES) {
+        vf acc[REATTN__FEW][2];
+        dot_few(t->q, t->k + key, t->D, R, acc);
+        for (int r = 0; r < R; r++) {
+            int lo = t->lo ? t->lo[r] : 0, hi = t->lo ? t->hi[r] : t->n_key;
+            for (int half = 0; half < 2; half++) {
+                vi at = ramp() + (key + half * VL);
+                vf s = select_f((at >= lo) & (at < hi), acc[r][half], splat(-INFINITY));
+                store(t->p + r * REATTN__TILE + key + half * VL, s);
+            }
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        float *p = t->p + r * REATTN__TILE, top = t->m[r], sum = 0, lane[VL];
+        vf best = splat(-INFINITY), total = {0};
+        for (int key = 0; key < t->n_key; key += VL) best = max_f(load(p + key), best);
+        store(lane, best);
+        for (int i = 0; i < VL; i++) top = lane[i] > top ? lane[i] : top;
+        float base = top == -INFINITY ? 0 : top;
+        for (int key = 0; key < t->n_key; key += VL) {
+            vf e = exp2_neg(load(p + key) - splat(base));
+            store(p + key, e);
+            total += e;
+        }
+        store(lane, total);
+        for (int i = 0; i < VL; i++) sum += lane[i];
+        store(lane, exp2_neg(splat(t->m[r] - base)));
+        alpha[r] = lane[0];
+        t->l[r] = t->l[r] * alpha[r] + sum;
+        t->m[r] = top;
+    }
+    for (; dv + 2 * VL <= t->Dv; dv += 2 * VL) value_few(t, dv, R, 2, alpha);
+    for (; dv + VL <= t->Dv; dv += VL) value_few(t, dv, R, 1, alpha);
+    for (; dv < t->Dv; dv++) {
+        for (int r = 0; r < R; r++) {
+            float o = t->o[(int64_t)r * t->Dv + dv] * alpha[r];
+            for (int key = 0; key < t->n_key; key++) o += t->p[r * REATTN__TILE + key] * t->v[(int64_t)key * t->Dv + dv];
+            t->o[(int64_t)r * t->Dv + dv] = o;
+        }
+    }
+}
+
+static void NAME(attend_few)(const reattn__tile *t)
+{
+    switch (t->n_row) {
+    case 1: attend_rows(t, 1); break;
+    case 2: attend_rows(t, 2); break;
+    case 3: attend_rows(t, 3); break;
+    default: attend_rows(t, 4); break;
+    }
+}
+
+static void NAME(rope)(float *k, int n, int n_pair, int step, int apart, const float *cos, const float *sin,
+                       int64_t cs_stride)
+{
+    for (int pair = 0; pair < n_pair; pair++) {
+        float *a = k + (int64_t)pair * step * REATTN__TILE, *b = a + (int64_t)apart * REATTN__TILE;
+        const float *c = cos + pair * cs_stride, *s = sin + pair * cs_stride;
+        int i = 0;
+        for (; i + VL <= n; i += VL) {
+            vf u = load(a + i), w = load(b + i), cc = load(c + i), ss = load(s + i);
+            store(a + i, u * cc - w * ss);
+            store(b + i, u * ss + w * cc);
+        }
+        for (; i < n; i++) {
+            float u = a[i], w = b[i];
+            a[i] = u * c[i] - w * s[i];
+            b[i] = u * s[i] + w * c[i];
+        }
+    }
+}
+
 static void NAME(f16_to_f32)(const uint16_t *src, float *dst, int64_t n)
 {
     int64_t i = 0;
@@ -206,11 +362,26 @@ static void NAME(f32_to_f16)(const float *src, uint16_t *dst, int64_t n)
     for (; i < n; i++) dst[i] = reattn__float_to_half(src[i]);
 }
 
+static void NAME(f16_block)(const uint16_t *block, int D, float *out, int64_t stride)
+{
+    for (int d = 0; d < D; d++) {
+#if defined(__AVX512F__)
+        _mm512_storeu_ps(out + d * stride, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(block + d * 16))));
+#else
+        NAME(f16_to_f32)(block + d * 16, out + d * stride, 16);
+#endif
+    }
+}
+
 const reattn__kernels NAME(reattn__kernels) = {
     .name = LEVEL_NAME,
     .lanes = LANES,
     .f16_to_f32 = NAME(f16_to_f32),
     .f32_to_f16 = NAME(f32_to_f16),
+    .f16_block = NAME(f16_block),
+    .rope = NAME(rope),
     .scan = NAME(scan),
+    .scan_few = NAME(scan_few),
     .attend = NAME(attend),
+    .attend_few = NAME(attend_few),
 };

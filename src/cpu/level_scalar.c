@@ -7,46 +7,90 @@
 
 enum { LANES = 8 };
 
-static void scan_scalar(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
-                        void *ctx)
+/* Where value d of row r lies: with `lanes` rows side by side, or rows of D. */
+typedef struct layout {
+    int rows, d_step, r_step;
+} layout;
+
+static void scan_any(const float *q, layout at, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
+                     void *ctx)
 {
     for (int key = 0; key < n_key; key++) {
         float scores[LANES];
         int over = 0;
-        for (int r = 0; r < LANES; r++) {
+        for (int r = 0; r < at.rows; r++) {
             float s = 0;
-            for (int d = 0; d < D; d++) s += k[(int64_t)key * D + d] * qt[(int64_t)d * LANES + r];
+            for (int d = 0; d < D; d++) s += k[(int64_t)d * REATTN__TILE + key] * q[d * at.d_step + r * at.r_step];
             scores[r] = s;
             over |= s >= thr[r];
         }
-        if (over) hit(ctx, key, 1, scores);
+        if (over) hit(ctx, key, 1, at.rows, scores, 0, 1);
+    }
+}
+
+static void scan_scalar(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
+                        void *ctx)
+{
+    scan_any(qt, (layout){LANES, LANES, 1}, k, n_key, D, thr, hit, ctx);
+}
+
+static void scan_few_scalar(const float *q, int n_row, const float *k, int n_key, int D, const float *thr,
+                            reattn__hit_fn hit, void *ctx)
+{
+    scan_any(q, (layout){n_row, 1, D}, k, n_key, D, thr, hit, ctx);
+}
+
+static void attend_any(const reattn__tile *t, layout q, layout o)
+{
+    for (int r = 0; r < q.rows; r++) {
+        int lo = t->lo ? t->lo[r] : 0, hi = t->lo ? t->hi[r] : t->n_key;
+        float top = t->m[r], sum = 0, *out = t->o + r * o.r_step;
+        if (lo >= hi) continue;
+        for (int key = lo; key < hi; key++) {
+            float s = 0;
+            for (int d = 0; d < t->D; d++) s += t->k[(int64_t)d * REATTN__TILE + key] * t->q[d * q.d_step + r * q.r_step];
+            t->p[key] = s;
+            if (s > top) top = s;
+        }
+        float alpha = exp2f(t->m[r] - top);
+        for (int dv = 0; dv < t->Dv; dv++) out[dv * o.d_step] *= alpha;
+        for (int key = lo; key < hi; key++) {
+            float p = exp2f(t->p[key] - top);
+            sum += p;
+            for (int dv = 0; dv < t->Dv; dv++) out[dv * o.d_step] += p * t->v[(int64_t)key * t->Dv + dv];
+        }
+        t->l[r] = t->l[r] * alpha + sum;
+        t->m[r] = top;
     }
 }
 
 static void attend_scalar(const reattn__tile *t)
 {
-    for (int r = 0; r < LANES; r++) {
-        int lo = t->lo ? t->lo[r] : 0, hi = t->lo ? t->hi[r] : t->n_key;
-        float top = t->m[r], sum = 0;
-        if (lo < 0) lo = 0;
-        if (hi > t->n_key) hi = t->n_key;
-        if (lo >= hi) continue;
-        for (int key = lo; key < hi; key++) {
-            float s = 0;
-            for (int d = 0; d < t->D; d++) s += t->k[(int64_t)key * t->D + d] * t->qt[(int64_t)d * LANES + r];
-            t->p[(int64_t)key * LANES + r] = s;
-            if (s > top) top = s;
+    attend_any(t, (layout){LANES, LANES, 1}, (layout){LANES, LANES, 1});
+}
+
+static void attend_few_scalar(const reattn__tile *t)
+{
+    attend_any(t, (layout){t->n_row, 1, t->D}, (layout){t->n_row, 1, t->Dv});
+}
+
+static void rope_scalar(float *k, int n, int n_pair, int step, int apart, const float *cos, const float *sin,
+                        int64_t cs_stride)
+{
+    for (int pair = 0; pair < n_pair; pair++) {
+        for (int i = 0; i < n; i++) {
+            float *a = k + (int64_t)pair * step * REATTN__TILE + i, *b = a + (int64_t)apart * REATTN__TILE;
+            float c = cos[pair * cs_stride + i], s = sin[pair * cs_stride + i], u = *a, w = *b;
+            *a = u * c - w * s;
+            *b = u * s + w * c;
         }
-        float alpha = exp2f(t->m[r] - top);
-        for (int dv = 0; dv < t->Dv; dv++) t->o[(int64_t)dv * LANES + r] *= alpha;
-        for (int key = lo; key < hi; key++) {
-            float p = exp2f(t->p[(int64_t)key * LANES + r] - top);
-            sum += p;
-            for (int dv = 0; dv < t->Dv; dv++) t->o[(int64_t)dv * LANES + r] += p * t->v[(int64_t)key * t->Dv + dv];
-        }
-        t->l[r] = t->l[r] * alpha + sum;
-        t->m[r] = top;
     }
+}
+
+static void f16_block_scalar(const uint16_t *block, int D, float *out, int64_t stride)
+{
+    for (int d = 0; d < D; d++)
+        for (int i = 0; i < 16; i++) out[d * stride + i] = reattn__half_to_float(block[d * 16 + i]);
 }
 
 static void f16_to_f32_scalar(const uint16_t *src, float *dst, int64_t n)
@@ -64,6 +108,10 @@ const reattn__kernels reattn__kernels_scalar = {
     .lanes = LANES,
     .f16_to_f32 = f16_to_f32_scalar,
     .f32_to_f16 = f32_to_f16_scalar,
+    .f16_block = f16_block_scalar,
+    .rope = rope_scalar,
     .scan = scan_scalar,
+    .scan_few = scan_few_scalar,
     .attend = attend_scalar,
+    .attend_few = attend_few_scalar,
 };

@@ -34,17 +34,20 @@ const char *reattn__row_name(int type)
     return type == REATTN_F32 ? "f32" : type == REATTN_F16 ? "f16" : "q8_0";
 }
 
-static void q8_encode(const float *x, uint8_t *dst)
+uint16_t reattn__q8_encode(const float *x, int8_t *q)
 {
     float top = 0;
     for (int i = 0; i < Q8_BLOCK; i++) top = fmaxf(top, fabsf(x[i]));
     uint16_t d = reattn__float_to_half(top / 127.0f);
     float scale = reattn__half_to_float(d), inverse = scale > 0 ? 1.0f / scale : 0;
+    for (int i = 0; i < Q8_BLOCK; i++) q[i] = (int8_t)fmaxf(-127.0f, fminf(127.0f, rintf(x[i] * inverse)));
+    return d;
+}
+
+static void q8_encode(const float *x, uint8_t *dst)
+{
+    uint16_t d = reattn__q8_encode(x, (int8_t *)dst + sizeof d);
     memcpy(dst, &d, sizeof d);
-    for (int i = 0; i < Q8_BLOCK; i++) {
-        float q = rintf(x[i] * inverse);
-        dst[2 + i] = (uint8_t)(int8_t)fmaxf(-127.0f, fminf(127.0f, q));
-    }
 }
 
 static void q8_decode(const uint8_t *src, float *x)

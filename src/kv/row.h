@@ -10,6 +10,8 @@ size_t reattn__row_bytes(int type, int D);
 /* n rows, contiguous on both sides. */
 void reattn__row_encode(int type, int D, const float *src, int64_t n, void *dst);
 void reattn__row_decode(int type, int D, const void *src, int64_t n, float *dst);
+/* 32 values as q8_0: writes the bytes, returns the half scale. */
+uint16_t reattn__q8_encode(const float *x, int8_t *q);
 /* Largest absolute value that the type holds as a finite number. */
 float reattn__row_max(int type);
 /* "f32", "f16", "q8_0". */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block.h"
 #include "row.h"
 
 typedef struct layer_store {
@@ -157,12 +158,14 @@ static int check_range(const float *x, int64_t n, int type, int layer, const cha
     return REATTN_OK;
 }
 
-/* Where row `at` of a head's keys (or values) lies in its page. */
-static unsigned char *row_k(const layer_store *ls, int head, int64_t at)
+/* Where the block of token `at` of a head's keys lies in its page. */
+static unsigned char *block_k(const layer_store *ls, int head, int64_t at)
 {
-    return ls->pages[at / REATTN__PAGE] + ((size_t)head * REATTN__PAGE + (size_t)(at % REATTN__PAGE)) * ls->row_k;
+    size_t row = (size_t)head * REATTN__PAGE + (size_t)(at % REATTN__PAGE / REATTN__BLOCK * REATTN__BLOCK);
+    return ls->pages[at / REATTN__PAGE] + row * ls->row_k;
 }
 
+/* Where the row of token `at` of a head's values lies. */
 static unsigned char *row_v(const layer_store *ls, int head, int64_t at)
 {
     size_t keys = ls->row_k * (size_t)ls->shape.Hk * REATTN__PAGE;
@@ -181,8 +184,9 @@ int reattn__store_append(reattn__store *s, int layer, int64_t T, const float *k,
         return reattn__fail(err, REATTN_E_INTERNAL, "append without reserve in layer %d", layer);
     for (int64_t t = 0; t < T; t++) {
         for (int h = 0; h < Hk; h++) {
-            reattn__row_encode(s->type_k, D, k + (t * Hk + h) * D, 1, row_k(ls, h, ls->n + t));
-            reattn__row_encode(s->type_v, Dv, v + (t * Hk + h) * Dv, 1, row_v(ls, h, ls->n + t));
+            int64_t at = ls->n + t;
+            reattn__block_put(s->type_k, D, k + (t * Hk + h) * D, block_k(ls, h, at), (int)(at % REATTN__BLOCK));
+            reattn__row_encode(s->type_v, Dv, v + (t * Hk + h) * Dv, 1, row_v(ls, h, at));
         }
     }
     ls->n += T;
@@ -200,15 +204,17 @@ void reattn__store_truncate(reattn__store *s, int64_t n)
     drop_pages(s, pages_for(n));
 }
 
-void reattn__store_read_k(const reattn__store *s, int layer, int head, int64_t first, int64_t count, float *out)
+void reattn__store_read_k(const reattn__store *s, int layer, int head, int64_t first, int64_t count, float *out,
+                          int64_t stride)
 {
     const layer_store *ls = &s->layers[layer];
     while (count > 0) {
-        int64_t here = REATTN__MIN(count, REATTN__PAGE - first % REATTN__PAGE);
-        reattn__row_decode(s->type_k, ls->shape.D, row_k(ls, head, first), here, out);
-        out += here * ls->shape.D;
-        first += here;
-        count -= here;
+        int lo = (int)(first % REATTN__BLOCK);
+        int hi = (int)REATTN__MIN((int64_t)REATTN__BLOCK, lo + count);
+        reattn__block_get(s->type_k, ls->shape.D, block_k(ls, head, first), lo, hi, out, stride);
+        out += hi - lo;
+        first += hi - lo;
+        count -= hi - lo;
     }
 }
 

@@ -1,9 +1,10 @@
 /* store.h - the KV store: un-rotated keys and values of every layer, in pages.
  *
- * Memory: a page holds PAGE tokens of one layer, head by head, so that the rows of one KV head lie together:
+ * Memory: a page holds PAGE tokens of one layer, head by head, so that what belongs to one KV head lies together:
  *
- *     page = [ K head 0: PAGE rows | K head 1 | ... | V head 0: PAGE rows | V head 1 | ... ]
- *     row  = D values as f32, f16, or q8_0 (blocks of 32 values: a half scale, 32 signed bytes)
+ *     page = [ K head 0: PAGE / 16 blocks | K head 1 | ... | V head 0: PAGE rows | V head 1 | ... ]
+ *     block = 16 keys, dimension by dimension (block.h); row = Dv values of one token
+ *     values are f32, f16, or q8_0 (for each 32: a half scale and signed bytes)
  *
  * The store grows page by page; nothing that was stored is ever moved. Room is taken for all layers at once, before a
  * step (reserve), so that a step either fits or leaves everything as it was. One thread at a time writes; any number
@@ -46,8 +47,10 @@ int64_t reattn__store_length(const reattn__store *store, int layer);
 /* Forgets tokens from n on in all layers and gives back pages that became empty. */
 void reattn__store_truncate(reattn__store *store, int64_t n);
 
-/* Reads rows first .. first + count - 1 of a KV head as f32: out [count][D] or [count][Dv]. */
-void reattn__store_read_k(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out);
+/* Reads keys first .. first + count - 1 of a KV head as f32, dimension by dimension: out[d * stride + i]. */
+void reattn__store_read_k(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out,
+                          int64_t stride);
+/* Reads values as f32 rows: out [count][Dv]. */
 void reattn__store_read_v(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out);
 
 #endif

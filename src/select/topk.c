@@ -27,9 +27,11 @@ typedef struct plan {
     const reattn__topk_args *a;
     const reattn__kernels *cpu;
     int Hk, g, D, Dv;
-    int64_t rows, groups, blocks; /* query rows of a KV head, their lane groups, their blocks of GROUPS */
+    bool few;  /* so few rows that vectors run along the keys */
+    int lanes; /* rows of a group */
+    int64_t rows, groups, blocks; /* query rows of a KV head, their groups, their blocks of GROUPS */
     int64_t splits, split_keys;
-    float *qt;        /* [Hk][groups][D][lanes] */
+    float *qt;        /* [Hk][groups][D][lanes], few: [Hk][groups][lanes][D] */
     double *q_norm;   /* [Hk][groups * lanes] */
     reattn_hit *part; /* [splits][T][H][top_k]; the caller's hits if there is one split */
     float *tiles;     /* [n_threads][tile_floats] */
@@ -42,7 +44,8 @@ typedef struct scan_state {
     plan *p;
     int head;
     int64_t row0, split, first;  /* first query row of the group, first key of the tile */
-    const float *k;              /* [n_key][D] the rows as stored */
+    int n_key;
+    const float *k;              /* [D][REATTN__TILE] the tile as stored */
     const double *weight;        /* [n_key] or NULL */
     float thr[REATTN__LANES_MAX];
     double err[REATTN__LANES_MAX];
@@ -60,11 +63,11 @@ static const float *query_of(const plan *p, int head, int64_t row)
     return p->a->q + ((row / p->g) * p->a->H + (int64_t)head * p->g + row % p->g) * p->D;
 }
 
-/* The law. */
+/* The law, for one column of a tile. */
 static double score_of(const float *q, const float *k, int D, const double *weight)
 {
     double s = 0;
-    for (int d = 0; d < D; d++) s += (double)q[d] * (double)k[d];
+    for (int d = 0; d < D; d++) s += (double)q[d] * (double)k[(int64_t)d * REATTN__TILE];
     return weight ? s * *weight : s;
 }
 
@@ -77,44 +80,37 @@ static void set_threshold(scan_state *s, int lane, const reattn_hit *list)
 static void rescore(scan_state *s, int key, int lane)
 {
     reattn_hit *list = hits_of(s->p, s->split, s->head, s->row0 + lane);
-    double score = score_of(query_of(s->p, s->head, s->row0 + lane), s->k + (int64_t)key * s->p->D, s->p->D,
+    double score = score_of(query_of(s->p, s->head, s->row0 + lane), s->k + key, s->p->D,
                             s->weight ? s->weight + key : NULL);
     s->rescored++;
     reattn__hit_insert(list, s->p->a->top_k, (reattn_hit){s->first + key, score});
     set_threshold(s, lane, list);
 }
 
-static void on_hit(void *ctx, int key, int n_key, const float *scores)
+static void on_hit(void *ctx, int key, int n_key, int n_row, const float *scores, int key_step, int row_step)
 {
     scan_state *s = ctx;
-    int lanes = s->p->cpu->lanes;
-    for (int i = 0; i < n_key; i++)
-        for (int r = 0; r < lanes; r++)
-            if (scores[i * lanes + r] >= s->thr[r]) rescore(s, key + i, r);
+    for (int i = 0; i < n_key && key + i < s->n_key; i++)
+        for (int r = 0; r < n_row; r++)
+            if (scores[i * key_step + r * row_step] >= s->thr[r]) rescore(s, key + i, r);
 }
 
-/* Largest norm of the tile's rows, rounded up; infinite if it does not fit an f32. */
+/* Largest norm of the tile's keys, rounded up; infinite if it does not fit an f32. */
 static double tile_norm(const float *k, int n_key, int D)
 {
-    float top = 0;
-    for (int i = 0; i < n_key; i++) {
-        float part[8] = {0}, sum = 0;
-        const float *row = k + (int64_t)i * D;
-        int d = 0;
-        for (; d + 8 <= D; d += 8)
-            for (int j = 0; j < 8; j++) part[j] += row[d + j] * row[d + j];
-        for (; d < D; d++) sum += row[d] * row[d];
-        for (int j = 0; j < 8; j++) sum += part[j];
-        if (!(sum <= top)) top = sum;
-    }
+    float top = 0, sum[REATTN__TILE] = {0};
+    for (int d = 0; d < D; d++, k += REATTN__TILE)
+        for (int i = 0; i < n_key; i++) sum[i] += k[i] * k[i];
+    for (int i = 0; i < n_key; i++)
+        if (!(sum[i] <= top)) top = sum[i];
     return sqrt((double)top) * (1 + 1e-4) + 1e-22; /* squares below 2^-149 vanish: 1e-22 covers their root */
 }
 
-/* One tile of keys against one lane group. `k` are the rows that are scanned (weighted if need be). */
-static void scan_group(scan_state *s, const float *k, int n_key, double norm, int64_t group)
+/* One tile of keys against one group of rows. `k` is what is scanned (weighted if need be). */
+static void scan_group(scan_state *s, const float *k, double norm, int64_t group)
 {
     plan *p = s->p;
-    int lanes = p->cpu->lanes;
+    int lanes = p->lanes;
     double q_top = 0;
     s->row0 = group * lanes;
     for (int r = 0; r < lanes; r++) {
@@ -129,22 +125,30 @@ static void scan_group(scan_state *s, const float *k, int n_key, double norm, in
         set_threshold(s, r, hits_of(p, s->split, s->head, s->row0 + r));
     }
     if (q_top * norm < (double)FLT_MAX / 4) {
-        p->cpu->scan(p->qt + (s->head * p->groups + group) * p->D * lanes, k, n_key, p->D, s->thr, on_hit, s);
+        const float *qt = p->qt + (s->head * p->groups + group) * p->D * lanes;
+        int n_row = (int)REATTN__MIN((int64_t)lanes, p->rows - s->row0);
+        if (p->few) p->cpu->scan_few(qt, n_row, k, s->n_key, p->D, s->thr, on_hit, s);
+        else p->cpu->scan(qt, k, s->n_key, p->D, s->thr, on_hit, s);
         return;
     }
     /* The f32 scores could overflow: score every pair by the law. */
-    for (int key = 0; key < n_key; key++)
+    for (int key = 0; key < s->n_key; key++)
         for (int r = 0; r < lanes && s->row0 + r < p->rows; r++) rescore(s, key, r);
 }
 
-/* Reads a tile: the rows that the law sees in k, the rows that are scanned in *scanned, weights if there are any. */
+/* Reads a tile: what the law sees in k, what is scanned in *scanned, weights if there are any. */
 static void read_tile(const plan *p, int head, int64_t first, int n, float *k, float *scratch, double *weight,
                       const float **scanned)
 {
     const reattn__source *src = &p->a->src;
-    if (p->a->against == REATTN__VALUES) reattn__source_v(src, head, first, n, k);
-    else reattn__source_k(src, head, first, n, k);
     *scanned = k;
+    if (p->a->against == REATTN__VALUES) {
+        reattn__source_v(src, head, first, n, scratch);
+        for (int i = 0; i < n; i++)
+            for (int d = 0; d < p->D; d++) k[d * REATTN__TILE + i] = scratch[(int64_t)i * p->D + d];
+        return;
+    }
+    reattn__source_k(src, head, first, n, k, REATTN__TILE);
     if (p->a->against != REATTN__KEYS_TIMES_L1 && p->a->against != REATTN__KEYS_TIMES_L2) return;
     float *v = scratch + (int64_t)REATTN__TILE * p->D;
     reattn__source_v(src, head, first, n, v);
@@ -155,7 +159,7 @@ static void read_tile(const plan *p, int head, int64_t first, int n, float *k, f
             sum += p->a->against == REATTN__KEYS_TIMES_L1 ? fabs(x) : x * x;
         }
         weight[i] = p->a->against == REATTN__KEYS_TIMES_L1 ? sum : sqrt(sum);
-        for (int d = 0; d < p->D; d++) scratch[(int64_t)i * p->D + d] = k[(int64_t)i * p->D + d] * (float)weight[i];
+        for (int d = 0; d < p->D; d++) scratch[d * REATTN__TILE + i] = k[d * REATTN__TILE + i] * (float)weight[i];
     }
     *scanned = scratch;
 }
@@ -173,8 +177,8 @@ static int scan_task(void *ctx, int64_t task, int worker)
     s.head = (int)(task / p->splits / p->blocks);
     s.weight = a->against == REATTN__KEYS_TIMES_L1 || a->against == REATTN__KEYS_TIMES_L2 ? weight : NULL;
 
-    int64_t row_end = REATTN__MIN(p->rows, end * p->cpu->lanes);
-    for (int64_t row = block * GROUPS * p->cpu->lanes; row < row_end; row++) {
+    int64_t row_end = REATTN__MIN(p->rows, end * p->lanes);
+    for (int64_t row = block * GROUPS * p->lanes; row < row_end; row++) {
         reattn_hit *list = hits_of(p, s.split, s.head, row);
         for (int i = 0; i < a->top_k; i++) list[i] = (reattn_hit){-1, 0};
     }
@@ -182,9 +186,9 @@ static int scan_task(void *ctx, int64_t task, int worker)
         const float *scanned;
         int n = (int)REATTN__MIN((int64_t)REATTN__TILE, hi - s.first);
         read_tile(p, s.head, s.first, n, k, scratch, weight, &scanned);
-        if (!a->src.store && !reattn__all_finite(k, (int64_t)n * p->D)) return REATTN_E_NAN;
         double norm = tile_norm(scanned, n, p->D);
-        for (int64_t group = block * GROUPS; group < end; group++) scan_group(&s, scanned, n, norm, group);
+        s.n_key = n;
+        for (int64_t group = block * GROUPS; group < end; group++) scan_group(&s, scanned, norm, group);
     }
     atomic_fetch_add(&p->rescored, s.rescored);
     return REATTN_OK;
@@ -194,7 +198,7 @@ static int scan_task(void *ctx, int64_t task, int worker)
 static int pack_task(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
-    int lanes = p->cpu->lanes, head = (int)(task / p->groups);
+    int lanes = p->lanes, head = (int)(task / p->groups);
     int64_t group = task % p->groups;
     float *qt = p->qt + task * p->D * lanes;
     (void)worker;
@@ -204,7 +208,7 @@ static int pack_task(void *ctx, int64_t task, int worker)
         double sum = 0;
         for (int d = 0; d < p->D; d++) {
             float x = q ? q[d] : 0;
-            qt[(int64_t)d * lanes + r] = x;
+            qt[p->few ? (int64_t)r * p->D + d : (int64_t)d * lanes + r] = x;
             sum += (double)x * (double)x;
         }
         p->q_norm[task * lanes + r] = sqrt(sum) * (1 + 1e-12);
@@ -233,7 +237,9 @@ static void cut_work(plan *p)
     p->D = a->against == REATTN__VALUES ? a->src.Dv : a->src.D;
     p->Dv = a->src.Dv;
     p->rows = a->T * p->g;
-    p->groups = (p->rows + p->cpu->lanes - 1) / p->cpu->lanes;
+    p->few = p->rows <= 2 * REATTN__FEW;
+    p->lanes = p->few ? REATTN__FEW : p->cpu->lanes;
+    p->groups = (p->rows + p->lanes - 1) / p->lanes;
     p->blocks = (p->groups + GROUPS - 1) / GROUPS;
     p->splits = 1;
     int64_t keys = a->hi - a->lo, tasks = p->Hk * p->blocks;
@@ -242,13 +248,13 @@ static void cut_work(plan *p)
         p->splits = REATTN__MIN(most, (TASKS_WANTED + tasks - 1) / tasks);
     }
     p->split_keys = (keys + p->splits - 1) / p->splits;
-    p->tile_floats = (int64_t)REATTN__TILE * (2 * p->D + p->Dv);
+    p->tile_floats = (int64_t)REATTN__TILE * (2 * p->D + p->Dv); /* the tile, the weighted tile, the values */
 }
 
 /* Places the parts of the work buffer; returns its size. */
 static size_t place(plan *p, unsigned char *base)
 {
-    int64_t lists = p->a->T * p->a->H, rows = p->Hk * p->groups * p->cpu->lanes;
+    int64_t lists = p->a->T * p->a->H, rows = p->Hk * p->groups * p->lanes;
     size_t at = 0;
     REATTN__PLACE(p->qt, rows * p->D);
     REATTN__PLACE(p->q_norm, rows);
@@ -274,7 +280,6 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     bool small = p.rows * (a->hi - a->lo) < 64 * KEYS_MIN;
     reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk * p.groups, pack_task, &p);
     int code = reattn__parallel(small ? 1 : a->n_threads, p.Hk * p.blocks * p.splits, scan_task, &p);
-    if (code == REATTN_E_NAN) return reattn__fail(err, code, "a key is not finite");
     if (p.splits > 1) join_splits(&p);
     if (a->rescored) *a->rescored += atomic_load(&p.rescored);
     return code;

@@ -27,7 +27,7 @@ typedef struct reattn__topk_args {
     reattn__buffer *work; /* scratch, kept by the caller between calls */
 } reattn__topk_args;
 
-/* Errors: E_NOMEM, E_NAN (a key that is not finite: dense sources only, the store holds none). */
+/* All values must be finite. Errors: E_NOMEM. */
 int reattn__topk(const reattn__topk_args *args, reattn_error *err);
 
 /* True if a comes before b: higher score, then lower position. */
