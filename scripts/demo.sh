@@ -24,7 +24,7 @@ sentence = f"\n\nThe special magic Berlin number is: {needle}."
 with open(text, "w", encoding="utf-8") as file:
     file.write(hay[:at] + sentence + hay[at:])
 PYTHON
-question=$'What is the special magic Berlin number?\nThe special magic Berlin number is:'
+question=$'Question: What is the special magic Berlin number?\nAnswer: The special magic Berlin number is:'
 
 ask() { # ask POLICY
     printf '== %s: reading %s, a few minutes on 2 cores\n' "$1" $text >&2

@@ -240,10 +240,9 @@ static bool finds_needle(const char *policy, double depth)
     n += HAY - at;
     n += reattn_tokenize(model, ask, strlen(ask), false, false, tokens + n, 100, &err);
     snprintf(p.policy, sizeof p.policy, "%s", policy);
-    p.local = 512; /* the scope: 32 + 31 * 16 + 512 = 1040 of 2650 tokens */
+    p.local = 512; /* the scope: 32 + 20 * 32 + 512 = 1184 of 2650 tokens */
     p.chunk = 256;
-    p.recall_max = 31;
-    p.recall_span = 16;
+    p.recall_max = 20;
     p.n_threads = 2;
     if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
     prompt(s, tokens, n);
@@ -272,7 +271,7 @@ static void needle_is_recalled(void **unused)
 static void needle_is_recalled_later(void **unused)
 {
     (void)unused;
-    assert_true(finds_needle("reattention", 0.6));
+    assert_true(finds_needle("reattention", 0.7));
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* level_avx512.c - kernels_impl.h for this level; its compiler flags are set in CMakeLists.txt. */
+/* level_avx512.c - kernels_impl.h for this level; its compiler flags are set in cmake/library.cmake. */
 #define LEVEL avx512
 #define LEVEL_NAME "avx512"
 #define VL 16

@@ -277,7 +277,7 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: selection needs %zu bytes of scratch", bytes);
     place(&p, base);
     /* A little work is done sooner than a thread is woken. */
-    bool small = p.rows * (a->hi - a->lo) < 64 * KEYS_MIN;
+    bool small = p.Hk * p.rows * (a->hi - a->lo) < 8 * KEYS_MIN;
     reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk * p.groups, pack_task, &p);
     int code = reattn__parallel(small ? 1 : a->n_threads, p.Hk * p.blocks * p.splits, scan_task, &p);
     if (p.splits > 1) join_splits(&p);
