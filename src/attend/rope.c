@@ -46,26 +46,28 @@ void reattn__rope_angles(const reattn_rope *r, int64_t pos, float *cs)
     }
 }
 
+/* Angles before the first and after the last position that may be read (and mean nothing). */
+enum { PAD = 16 };
+
 int reattn__rope_table_need(reattn__rope_table *t, int64_t n_pos, reattn_error *err)
 {
     if (n_pos <= t->n_pos) return REATTN_OK;
     int64_t want = REATTN__MAX(n_pos, t->n_pos + t->n_pos / 2), pairs = t->rope.n_rot / 2;
-    size_t half = (size_t)(want * pairs);
-    float *cs = reattn__alloc(4 * half * sizeof *cs);
+    int64_t stride = want + 2 * PAD;
+    float *cs = reattn__alloc((size_t)(2 * pairs * (want + stride)) * sizeof *cs);
     if (!cs) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: rotations of %lld positions", (long long)want);
     if (t->n_pos) memcpy(cs, t->cs, (size_t)(t->n_pos * 2 * pairs) * sizeof *cs);
     for (int64_t pos = t->n_pos; pos < want; pos++) reattn__rope_angles(&t->rope, pos, cs + pos * 2 * pairs);
     reattn__free(t->cs);
-    t->cs = cs;
-    t->cos = cs + 2 * half;
-    t->sin = t->cos + half;
-    t->n_pos = want;
-    for (int64_t pos = 0; pos < want; pos++) {
-        for (int64_t pair = 0; pair < pairs; pair++) {
-            t->cos[pair * want + pos] = cs[(pos * pairs + pair) * 2];
-            t->sin[pair * want + pos] = cs[(pos * pairs + pair) * 2 + 1];
+    float *cos = cs + 2 * pairs * want, *sin = cos + pairs * stride;
+    for (int64_t pair = 0; pair < pairs; pair++) {
+        for (int64_t at = 0; at < stride; at++) {
+            bool in = at >= PAD && at < PAD + want;
+            cos[pair * stride + at] = in ? cs[((at - PAD) * pairs + pair) * 2] : 0;
+            sin[pair * stride + at] = in ? cs[((at - PAD) * pairs + pair) * 2 + 1] : 0;
         }
     }
+    *t = (reattn__rope_table){t->rope, cs, cos + PAD, sin + PAD, want, stride};
     return REATTN_OK;
 }
 

@@ -11,8 +11,8 @@
 typedef struct reattn__rope_table {
     reattn_rope rope; /* freq_factors borrowed */
     float *cs;        /* [n_pos][n_rot / 2][cos, sin] */
-    float *cos, *sin; /* [n_rot / 2][n_pos] */
-    int64_t n_pos;
+    float *cos, *sin; /* [n_rot / 2][stride], from position 0; a block before it and one after the last may be read */
+    int64_t n_pos, stride;
 } reattn__rope_table;
 
 /* Makes the table reach n_pos positions. Errors: E_NOMEM (the table stays as it was). */

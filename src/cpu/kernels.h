@@ -42,6 +42,20 @@ typedef struct reattn__tile {
     float *p;               /* scratch, REATTN__TILE scores of every row */
 } reattn__tile;
 
+/* The same for a few rows, straight from a store's f16 blocks (kv/block.h): up to REATTN__TILE keys, rotated on the way.
+ * Keys outside a row's lo .. hi may lie before the first or after the last position of the angles by up to a block. */
+typedef struct reattn__stream {
+    const float *q;            /* [n_row][D], rotated and scaled */
+    const uint16_t *k;         /* n_block blocks of keys, [D][16] each */
+    const uint16_t *v;         /* [16 * n_block][Dv] */
+    const float *cos, *sin;    /* pair p of key i: cos[p * cs_stride + i] */
+    int64_t cs_stride;
+    int n_pair, step, apart;   /* pair p is dimensions p * step and p * step + apart; the rest does not turn */
+    int n_block, n_row, D, Dv;
+    const int32_t *lo, *hi;    /* [n_row] row r sees keys lo[r] <= key < hi[r] */
+    float *o, *m, *l, *p;      /* as in a tile of few rows */
+} reattn__stream;
+
 typedef struct reattn__kernels {
     const char *name;
     int lanes;
@@ -58,8 +72,12 @@ typedef struct reattn__kernels {
     void (*scan)(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit, void *ctx);
     void (*scan_few)(const float *q, int n_row, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
                      void *ctx);
+    /* The same from n_block of a store's f16 blocks, one after the other. */
+    void (*scan_f16)(const float *q, int n_row, const uint16_t *block, int n_block, int D, const float *thr,
+                     reattn__hit_fn hit, void *ctx);
     void (*attend)(const reattn__tile *tile);
     void (*attend_few)(const reattn__tile *tile);
+    void (*attend_f16)(const reattn__stream *stream);
 } reattn__kernels;
 
 /* Bound on the relative error of an f32 dot product of length D in any order of summation, with or without fused

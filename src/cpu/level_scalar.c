@@ -93,6 +93,45 @@ static void f16_block_scalar(const uint16_t *block, int D, float *out, int64_t s
         for (int i = 0; i < 16; i++) out[d * stride + i] = reattn__half_to_float(block[d * 16 + i]);
 }
 
+/* Key i of a store's blocks, as column 0 of a tile. */
+static void block_key(const uint16_t *k, int D, int i, float *out)
+{
+    for (int d = 0; d < D; d++)
+        out[d * REATTN__TILE] = reattn__half_to_float(k[((int64_t)(i / 16) * D + d) * 16 + i % 16]);
+}
+
+static void scan_f16_scalar(const float *q, int n_row, const uint16_t *block, int n_block, int D, const float *thr,
+                            reattn__hit_fn hit, void *ctx)
+{
+    for (int i = 0; i < 16 * n_block; i++) {
+        float key[512 * REATTN__TILE], scores[REATTN__FEW];
+        int over = 0;
+        block_key(block, D, i, key);
+        for (int r = 0; r < n_row; r++) {
+            scores[r] = 0;
+            for (int d = 0; d < D; d++) scores[r] += key[d * REATTN__TILE] * q[r * D + d];
+            over |= scores[r] >= thr[r];
+        }
+        if (over) hit(ctx, i, 1, n_row, scores, 0, 1);
+    }
+}
+
+static void attend_f16_scalar(const reattn__stream *t)
+{
+    float key[512 * REATTN__TILE], value[512];
+    for (int i = 0; i < 16 * t->n_block; i++) {
+        block_key(t->k, t->D, i, key);
+        rope_scalar(key, 1, t->n_pair, t->step, t->apart, t->cos + i, t->sin + i, t->cs_stride);
+        for (int d = 0; d < t->Dv; d++) value[d] = reattn__half_to_float(t->v[(int64_t)i * t->Dv + d]);
+        for (int r = 0; r < t->n_row; r++) {
+            if (i < t->lo[r] || i >= t->hi[r]) continue;
+            reattn__tile one = {.q = t->q + r * t->D, .k = key, .v = value, .n_key = 1, .n_row = 1, .D = t->D, .Dv = t->Dv,
+                                .o = t->o + r * t->Dv, .m = t->m + r, .l = t->l + r, .p = t->p};
+            attend_few_scalar(&one);
+        }
+    }
+}
+
 static void f16_to_f32_scalar(const uint16_t *src, float *dst, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) dst[i] = reattn__half_to_float(src[i]);
@@ -114,4 +153,6 @@ const reattn__kernels reattn__kernels_scalar = {
     .scan_few = scan_few_scalar,
     .attend = attend_scalar,
     .attend_few = attend_few_scalar,
+    .scan_f16 = scan_f16_scalar,
+    .attend_f16 = attend_f16_scalar,
 };

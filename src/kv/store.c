@@ -12,6 +12,7 @@ typedef struct layer_store {
     reattn__layer shape;
     size_t row_k, row_v, page_bytes;
     unsigned char **pages; /* [n_page] */
+    float *norms;          /* [n_page][Hk] no key of the page is longer */
     int64_t n;             /* tokens held */
 } layer_store;
 
@@ -86,7 +87,10 @@ void reattn__store_free(reattn__store *s)
 {
     if (!s) return;
     drop_pages(s, 0);
-    for (int l = 0; l < s->n_layer; l++) free(s->layers[l].pages);
+    for (int l = 0; l < s->n_layer; l++) {
+        free(s->layers[l].pages);
+        free(s->layers[l].norms);
+    }
     free(s->layers);
     free(s);
 }
@@ -104,6 +108,9 @@ static int grow_tables(reattn__store *s, int64_t n_page, reattn_error *err)
         unsigned char **pages = realloc(s->layers[l].pages, (size_t)cap * sizeof *pages);
         if (!pages) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
         s->layers[l].pages = pages;
+        float *norms = realloc(s->layers[l].norms, (size_t)cap * (size_t)s->layers[l].shape.Hk * sizeof *norms);
+        if (!norms) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
+        s->layers[l].norms = norms;
     }
     s->cap_page = cap;
     return REATTN_OK;
@@ -117,6 +124,7 @@ static int take_page(reattn__store *s, reattn_error *err)
         layer_store *ls = &s->layers[l];
         ls->pages[s->n_page] = reattn__alloc(ls->page_bytes);
         if (!ls->pages[s->n_page]) break;
+        for (int h = 0; h < ls->shape.Hk; h++) ls->norms[s->n_page * ls->shape.Hk + h] = 0;
     }
     if (l == s->n_layer) {
         for (l = 0; l < s->n_layer; l++) s->bytes += s->layers[l].page_bytes;
@@ -173,6 +181,14 @@ static unsigned char *row_v(const layer_store *ls, int head, int64_t at)
            ((size_t)head * REATTN__PAGE + (size_t)(at % REATTN__PAGE)) * ls->row_v;
 }
 
+/* Half a per cent covers the rounding of the stored key and of this sum. */
+static void note_norm(layer_store *ls, int head, int64_t at, const float *k)
+{
+    float sum = 0, *norm = &ls->norms[at / REATTN__PAGE * ls->shape.Hk + head];
+    for (int d = 0; d < ls->shape.D; d++) sum += k[d] * k[d];
+    *norm = fmaxf(*norm, sqrtf(sum) * 1.005f + 1e-3f);
+}
+
 int reattn__store_append(reattn__store *s, int layer, int64_t T, const float *k, const float *v, reattn_error *err)
 {
     layer_store *ls = &s->layers[layer];
@@ -186,6 +202,7 @@ int reattn__store_append(reattn__store *s, int layer, int64_t T, const float *k,
         for (int h = 0; h < Hk; h++) {
             int64_t at = ls->n + t;
             reattn__block_put(s->type_k, D, k + (t * Hk + h) * D, block_k(ls, h, at), (int)(at % REATTN__BLOCK));
+            note_norm(ls, h, at, k + (t * Hk + h) * D);
             reattn__row_encode(s->type_v, Dv, v + (t * Hk + h) * Dv, 1, row_v(ls, h, at));
         }
     }
@@ -228,4 +245,18 @@ void reattn__store_read_v(const reattn__store *s, int layer, int head, int64_t f
         first += here;
         count -= here;
     }
+}
+
+bool reattn__store_stretch(const reattn__store *s, int layer, int head, int64_t at, reattn__stretch *out)
+{
+    const layer_store *ls = &s->layers[layer];
+    if (s->type_k != REATTN_F16) return false;
+    at = at / REATTN__BLOCK * REATTN__BLOCK;
+    *out = (reattn__stretch){
+        .k = (const uint16_t *)block_k(ls, head, at),
+        .v = s->type_v == REATTN_F16 ? (const uint16_t *)row_v(ls, head, at) : NULL,
+        .n_block = (int)((REATTN__PAGE - at % REATTN__PAGE) / REATTN__BLOCK),
+        .norm = ls->norms[at / REATTN__PAGE * ls->shape.Hk + head],
+    };
+    return true;
 }

@@ -53,4 +53,14 @@ void reattn__store_read_k(const reattn__store *store, int layer, int head, int64
 /* Reads values as f32 rows: out [count][Dv]. */
 void reattn__store_read_v(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out);
 
+/* A stretch of a KV head's f16 blocks that lie one after the other in a page. */
+typedef struct reattn__stretch {
+    const uint16_t *k; /* [n_block][D][16] */
+    const uint16_t *v; /* [16 * n_block][Dv] f16 rows, or NULL if values are of another type */
+    int n_block;
+    float norm; /* no key in them is longer */
+} reattn__stretch;
+/* The stretch that starts with the block of token `at` and ends with the page; false if keys are not kept as f16. */
+bool reattn__store_stretch(const reattn__store *store, int layer, int head, int64_t at, reattn__stretch *out);
+
 #endif

@@ -45,13 +45,13 @@ static probes probes_of(const reattn__step *s)
 }
 
 static int search(recall *r, const reattn__step *s, const probes *p, const float *x, int64_t T, int64_t lo, int64_t hi,
-                  reattn_hit *hits, reattn_error *err)
+                  const reattn_hit *seeds, reattn_hit *hits, reattn_error *err)
 {
     reattn__topk_args args = {
         .q = x, .T = T, .H = p->heads,
         .src = {.store = s->store, .layer = s->layer, .Hk = s->shape->Hk, .D = s->shape->D, .Dv = s->shape->Dv},
         .against = p->against, .lo = lo, .hi = hi, .top_k = (int)s->params->recall_k, .n_threads = s->params->n_threads,
-        .hits = hits, .rescored = s->rescored, .work = &r->topk_work,
+        .seeds = seeds, .hits = hits, .rescored = s->rescored, .work = &r->topk_work,
     };
     if (hi > lo) *s->scored += T * p->heads * (hi - lo);
     return reattn__topk(&args, err);
@@ -65,7 +65,7 @@ static int catch_up(recall *r, const reattn__step *s, const probes *p, window *w
     if (w->n == 0 || end <= w->upto) return REATTN_OK;
     reattn_hit *fresh = reattn__buffer_need(&r->fresh, (size_t)(lists * top_k) * sizeof *fresh);
     if (!fresh) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the recall window");
-    int code = search(r, s, p, w->x, w->n, w->upto, end, fresh, err);
+    int code = search(r, s, p, w->x, w->n, w->upto, end, NULL, fresh, err);
     if (code != REATTN_OK) return code;
     for (int64_t i = 0; i < lists; i++)
         for (int j = 0; j < top_k && fresh[i * top_k + j].pos >= 0; j++)
@@ -79,7 +79,6 @@ static int remember(const reattn__step *s, const probes *p, window *w, const rea
                     reattn_error *err)
 {
     int64_t R = s->params->recall_window, row = (int64_t)p->heads * p->d, list = (int64_t)p->heads * s->params->recall_k;
-    if (R <= 1) return REATTN_OK;
     if (!w->x) {
         w->x = malloc((size_t)(R * row) * sizeof *w->x);
         w->hits = malloc((size_t)(R * list) * sizeof *w->hits);
@@ -165,10 +164,11 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     int64_t list = (int64_t)p.heads * par->recall_k, old = REATTN__MIN(w->n, par->recall_window - 1);
     reattn_hit *hits = reattn__buffer_need(&r->hits, (size_t)((par->recall_window + s->T) * list) * sizeof *hits);
     if (!hits) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for hits");
-    int code = catch_up(r, s, &p, w, end, err);
+    int code = old > 0 ? catch_up(r, s, &p, w, end, err) : REATTN_OK;
     if (code != REATTN_OK) return code;
+    const reattn_hit *last = s->decode && w->n > 0 ? w->hits + (w->n - 1) * list : NULL;
     if (old > 0) memcpy(hits, w->hits + (w->n - old) * list, (size_t)(old * list) * sizeof *hits);
-    code = search(r, s, &p, p.x, s->T, par->keep, end, hits + old * list, err);
+    code = search(r, s, &p, p.x, s->T, par->keep, end, last, hits + old * list, err);
     if (code == REATTN_OK) code = remember(s, &p, w, hits + old * list, end, err);
     if (code != REATTN_OK) return code;
     if (end == par->keep || par->recall_max == 0) return plan_without(s, plan, err);

@@ -15,7 +15,9 @@
 #include <stdatomic.h>
 
 #include "base/place.h"
+#include "cpu/half.h"
 #include "cpu/kernels.h"
+#include "kv/block.h"
 
 enum {
     GROUPS = 8,       /* lane groups of one task: they share the conversion of a key tile */
@@ -28,11 +30,13 @@ typedef struct plan {
     const reattn__kernels *cpu;
     int Hk, g, D, Dv;
     bool few;  /* so few rows that vectors run along the keys */
+    bool f16;  /* and these can be scanned where the store keeps them */
     int lanes; /* rows of a group */
     int64_t rows, groups, blocks; /* query rows of a KV head, their groups, their blocks of GROUPS */
     int64_t splits, split_keys;
     float *qt;        /* [Hk][groups][D][lanes], few: [Hk][groups][lanes][D] */
     double *q_norm;   /* [Hk][groups * lanes] */
+    double *floor;    /* [Hk][groups * lanes] no score below it can win */
     reattn_hit *part; /* [splits][T][H][top_k]; the caller's hits if there is one split */
     float *tiles;     /* [n_threads][tile_floats] */
     int64_t tile_floats;
@@ -43,9 +47,10 @@ typedef struct plan {
 typedef struct scan_state {
     plan *p;
     int head;
-    int64_t row0, split, first;  /* first query row of the group, first key of the tile */
-    int n_key;
-    const float *k;              /* [D][REATTN__TILE] the tile as stored */
+    int64_t row0, split, first;  /* first query row of the group, position of the first key at hand */
+    int skip, n_key;             /* keys skip .. n_key - 1 are in the range */
+    const float *k;              /* [D][REATTN__TILE] the tile as stored; or NULL, and */
+    const uint16_t *block;       /* the store's blocks */
     const double *weight;        /* [n_key] or NULL */
     float thr[REATTN__LANES_MAX];
     double err[REATTN__LANES_MAX];
@@ -63,34 +68,48 @@ static const float *query_of(const plan *p, int head, int64_t row)
     return p->a->q + ((row / p->g) * p->a->H + (int64_t)head * p->g + row % p->g) * p->D;
 }
 
-/* The law, for one column of a tile. */
-static double score_of(const float *q, const float *k, int D, const double *weight)
+/* The law, for a key whose values are `step` apart. */
+static double score_of(const float *q, const float *k, int64_t step, int D, const double *weight)
 {
     double s = 0;
-    for (int d = 0; d < D; d++) s += (double)q[d] * (double)k[(int64_t)d * REATTN__TILE];
+    for (int d = 0; d < D; d++) s += (double)q[d] * (double)k[d * step];
     return weight ? s * *weight : s;
+}
+
+/* The law, for key i of a store's f16 blocks. */
+static double score_of_half(const float *q, const uint16_t *block, int i, int D)
+{
+    const uint16_t *k = block + (int64_t)(i / REATTN__BLOCK) * D * REATTN__BLOCK + i % REATTN__BLOCK;
+    double s = 0;
+    for (int d = 0; d < D; d++) s += (double)q[d] * (double)reattn__half_to_float(k[d * REATTN__BLOCK]);
+    return s;
 }
 
 static void set_threshold(scan_state *s, int lane, const reattn_hit *list)
 {
-    const reattn_hit *last = &list[s->p->a->top_k - 1];
-    s->thr[lane] = last->pos < 0 ? -INFINITY : (float)(last->score - s->err[lane]);
+    const plan *p = s->p;
+    const reattn_hit *last = &list[p->a->top_k - 1];
+    double least = p->floor[s->head * p->groups * p->lanes + s->row0 + lane];
+    if (last->pos >= 0 && last->score > least) least = last->score;
+    s->thr[lane] = (float)(least - s->err[lane]);
 }
 
 static void rescore(scan_state *s, int key, int lane)
 {
-    reattn_hit *list = hits_of(s->p, s->split, s->head, s->row0 + lane);
-    double score = score_of(query_of(s->p, s->head, s->row0 + lane), s->k + key, s->p->D,
-                            s->weight ? s->weight + key : NULL);
+    const plan *p = s->p;
+    reattn_hit *list = hits_of(p, s->split, s->head, s->row0 + lane);
+    const float *q = query_of(p, s->head, s->row0 + lane);
+    double score = s->k ? score_of(q, s->k + key, REATTN__TILE, p->D, s->weight ? s->weight + key : NULL)
+                        : score_of_half(q, s->block, key, p->D);
     s->rescored++;
-    reattn__hit_insert(list, s->p->a->top_k, (reattn_hit){s->first + key, score});
+    reattn__hit_insert(list, p->a->top_k, (reattn_hit){s->first + key, score});
     set_threshold(s, lane, list);
 }
 
 static void on_hit(void *ctx, int key, int n_key, int n_row, const float *scores, int key_step, int row_step)
 {
     scan_state *s = ctx;
-    for (int i = 0; i < n_key && key + i < s->n_key; i++)
+    for (int i = key < s->skip ? s->skip - key : 0; i < n_key && key + i < s->n_key; i++)
         for (int r = 0; r < n_row; r++)
             if (scores[i * key_step + r * row_step] >= s->thr[r]) rescore(s, key + i, r);
 }
@@ -106,7 +125,7 @@ static double tile_norm(const float *k, int n_key, int D)
     return sqrt((double)top) * (1 + 1e-4) + 1e-22; /* squares below 2^-149 vanish: 1e-22 covers their root */
 }
 
-/* One tile of keys against one group of rows. `k` is what is scanned (weighted if need be). */
+/* The keys at hand against one group of rows. `k` is the tile that is scanned (weighted if need be), NULL for blocks. */
 static void scan_group(scan_state *s, const float *k, double norm, int64_t group)
 {
     plan *p = s->p;
@@ -127,12 +146,14 @@ static void scan_group(scan_state *s, const float *k, double norm, int64_t group
     if (q_top * norm < (double)FLT_MAX / 4) {
         const float *qt = p->qt + (s->head * p->groups + group) * p->D * lanes;
         int n_row = (int)REATTN__MIN((int64_t)lanes, p->rows - s->row0);
-        if (p->few) p->cpu->scan_few(qt, n_row, k, s->n_key, p->D, s->thr, on_hit, s);
+        int n_block = (s->n_key + REATTN__BLOCK - 1) / REATTN__BLOCK;
+        if (!k) p->cpu->scan_f16(qt, n_row, s->block, n_block, p->D, s->thr, on_hit, s);
+        else if (p->few) p->cpu->scan_few(qt, n_row, k, s->n_key, p->D, s->thr, on_hit, s);
         else p->cpu->scan(qt, k, s->n_key, p->D, s->thr, on_hit, s);
         return;
     }
     /* The f32 scores could overflow: score every pair by the law. */
-    for (int key = 0; key < s->n_key; key++)
+    for (int key = s->skip; key < s->n_key; key++)
         for (int r = 0; r < lanes && s->row0 + r < p->rows; r++) rescore(s, key, r);
 }
 
@@ -170,7 +191,7 @@ static int scan_task(void *ctx, int64_t task, int worker)
     const reattn__topk_args *a = p->a;
     double weight[REATTN__TILE];
     float *k = p->tiles + worker * p->tile_floats, *scratch = k + (int64_t)REATTN__TILE * p->D;
-    scan_state s = {.p = p, .split = task % p->splits, .k = k};
+    scan_state s = {.p = p, .split = task % p->splits};
     int64_t block = task / p->splits % p->blocks;
     int64_t lo = a->lo + s.split * p->split_keys, hi = REATTN__MIN(a->hi, lo + p->split_keys);
     int64_t end = REATTN__MIN(p->groups, (block + 1) * GROUPS);
@@ -182,19 +203,47 @@ static int scan_task(void *ctx, int64_t task, int worker)
         reattn_hit *list = hits_of(p, s.split, s.head, row);
         for (int i = 0; i < a->top_k; i++) list[i] = (reattn_hit){-1, 0};
     }
-    for (s.first = lo; s.first < hi; s.first += REATTN__TILE) {
-        const float *scanned;
-        int n = (int)REATTN__MIN((int64_t)REATTN__TILE, hi - s.first);
-        read_tile(p, s.head, s.first, n, k, scratch, weight, &scanned);
-        double norm = tile_norm(scanned, n, p->D);
-        s.n_key = n;
+    for (int64_t at = lo; at < hi;) {
+        reattn__stretch stretch;
+        const float *scanned = NULL;
+        double norm;
+        s.skip = 0;
+        s.first = at;
+        if (p->f16 && reattn__store_stretch(a->src.store, a->src.layer, s.head, at, &stretch)) {
+            s.skip = (int)(at % REATTN__BLOCK);
+            s.first = at - s.skip;
+            s.n_key = (int)REATTN__MIN((int64_t)stretch.n_block * REATTN__BLOCK, hi - s.first);
+            s.block = stretch.k;
+            norm = (double)stretch.norm;
+        } else {
+            s.n_key = (int)REATTN__MIN((int64_t)REATTN__TILE, hi - at);
+            s.k = k;
+            read_tile(p, s.head, at, s.n_key, k, scratch, weight, &scanned);
+            norm = tile_norm(scanned, s.n_key, p->D);
+        }
         for (int64_t group = block * GROUPS; group < end; group++) scan_group(&s, scanned, norm, group);
+        at = s.first + s.n_key;
     }
     atomic_fetch_add(&p->rescored, s.rescored);
     return REATTN_OK;
 }
 
-/* Packs the queries of a KV head into lane groups, and takes their norms. Rows beyond the last are zero. */
+/* The k-th best score of the row's seeds: at least k keys score that much, so nothing below can win. */
+static double floor_of(const plan *p, int head, int64_t row)
+{
+    const reattn__topk_args *a = p->a;
+    const reattn_hit *seeds = a->seeds + ((row / p->g) * a->H + (int64_t)head * p->g + row % p->g) * a->top_k;
+    double least = INFINITY;
+    float key[512];
+    for (int i = 0; i < a->top_k; i++) {
+        if (seeds[i].pos < a->lo || seeds[i].pos >= a->hi) return -INFINITY;
+        reattn__source_k(&a->src, head, seeds[i].pos, 1, key, 1);
+        least = fmin(least, score_of(query_of(p, head, row), key, 1, p->D, NULL));
+    }
+    return least;
+}
+
+/* Packs the queries of a KV head into groups, and takes their norms and floors. Rows beyond the last are zero. */
 static int pack_task(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
@@ -212,6 +261,7 @@ static int pack_task(void *ctx, int64_t task, int worker)
             sum += (double)x * (double)x;
         }
         p->q_norm[task * lanes + r] = sqrt(sum) * (1 + 1e-12);
+        p->floor[task * lanes + r] = q && p->a->seeds && p->a->against == REATTN__KEYS ? floor_of(p, head, row) : -INFINITY;
     }
     return REATTN_OK;
 }
@@ -238,6 +288,7 @@ static void cut_work(plan *p)
     p->Dv = a->src.Dv;
     p->rows = a->T * p->g;
     p->few = p->rows <= 2 * REATTN__FEW;
+    p->f16 = p->few && a->src.store && a->against == REATTN__KEYS;
     p->lanes = p->few ? REATTN__FEW : p->cpu->lanes;
     p->groups = (p->rows + p->lanes - 1) / p->lanes;
     p->blocks = (p->groups + GROUPS - 1) / GROUPS;
@@ -258,6 +309,7 @@ static size_t place(plan *p, unsigned char *base)
     size_t at = 0;
     REATTN__PLACE(p->qt, rows * p->D);
     REATTN__PLACE(p->q_norm, rows);
+    REATTN__PLACE(p->floor, rows);
     REATTN__PLACE(p->tiles, p->a->n_threads * p->tile_floats);
     if (p->splits > 1) REATTN__PLACE(p->part, p->splits * lists * p->a->top_k);
     else p->part = p->a->hits;

@@ -22,6 +22,9 @@ typedef struct reattn__topk_args {
     int64_t lo, hi; /* positions compared: lo <= pos < hi */
     int top_k;
     int n_threads;
+    /* What like queries chose before, [T][H][top_k], or NULL. Scored first, they give a threshold that is nearly final;
+     * the result does not depend on them. */
+    const reattn_hit *seeds;
     reattn_hit *hits;     /* [T][H][top_k] */
     int64_t *rescored;    /* how many scores were computed in full is added here; may be NULL */
     reattn__buffer *work; /* scratch, kept by the caller between calls */
