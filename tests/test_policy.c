@@ -1,6 +1,7 @@
 /* test_policy.c - a layer's step on a store, without a model: plans against the law, coverage, distance rows. */
 #include "test_util.h"
 
+#include "cpu/half.h"
 #include "cpu/ref.h"
 #include "policy/policy.h"
 #include "session/params.h"
@@ -17,20 +18,20 @@ typedef struct world {
     int64_t scored, rescored;
 } world;
 
-static void world_open(world *w, const char *policy, int H, int Hk, int D, int64_t cap)
+static void world_open(world *w, const char *policy, int type, int H, int Hk, int D, int64_t cap)
 {
     reattn_error err = {0};
     *w = (world){.layer = {H, Hk, D, D, 1 / sqrtf((float)D), {REATTN_ROPE_NEOX, D, 0, 10000, 1, 0, 1, 32, 1, NULL}}};
     w->params = reattn_session_params_default();
     snprintf(w->params.policy, sizeof w->params.policy, "%s", policy);
     w->params.n_threads = 2;
-    w->params.type_k = w->params.type_v = REATTN_F32; /* the law reads what was appended, bit for bit */
+    w->params.type_k = w->params.type_v = type;
     w->cap = cap;
     w->policy = reattn__policy_find(policy);
     w->q = calloc((size_t)(cap * H * D), sizeof(float));
     w->k = calloc((size_t)(cap * Hk * D), sizeof(float));
     w->v = calloc((size_t)(cap * Hk * D), sizeof(float));
-    assert_int_equal(reattn__store_create(&w->layer, 1, REATTN_F32, REATTN_F32, 0, &w->store, &err), 0);
+    assert_int_equal(reattn__store_create(&w->layer, 1, type, type, 0, &w->store, &err), 0);
 }
 
 static void world_start(world *w, int64_t N)
@@ -60,6 +61,12 @@ static void world_step(world *w, test_rng *rng, int64_t T, bool decode)
     test_fill_normal(rng, q, T * l->H * l->D, 1);
     test_fill_normal(rng, k, T * l->Hk * l->D, 1);
     test_fill_normal(rng, v, T * l->Hk * l->D, 1);
+    if (w->params.type_k == REATTN_F16) { /* the law reads the history, bit for bit as the store keeps it */
+        for (int64_t i = 0; i < T * l->Hk * l->D; i++) {
+            k[i] = reattn__half_to_float(reattn__float_to_half(k[i]));
+            v[i] = reattn__half_to_float(reattn__float_to_half(v[i]));
+        }
+    }
     assert_int_equal(reattn__store_reserve(w->store, w->n + T, &err), 0);
     assert_int_equal(reattn__store_append(w->store, 0, T, k, v, &err), 0);
     w->n += T;
@@ -114,6 +121,42 @@ static void check_law(const world *w, int64_t T, int64_t n_query)
     reattn__ref_plan_free(&law);
 }
 
+/* What a step attends to, read from the store, against the law's output: at every level, for many queries and few. */
+static void check_attention(world *w, int64_t T)
+{
+    const reattn__layer *l = &w->layer;
+    int64_t n_out = T * l->H * l->Dv;
+    float *out = test_floats(n_out);
+    double *law = calloc((size_t)n_out, sizeof *law);
+    const float *q = w->q + (w->n - T) * l->H * l->D;
+    for (int level = 0; level < TEST_N_LEVEL; level++) {
+        if (!test_use_level(level)) continue;
+        reattn_error err = {0};
+        reattn__rope_table rope = {.rope = l->rope};
+        reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
+        reattn__attend_args args = {
+            .q = q, .T = T, .q_first = w->n - T, .H = l->H,
+            .src = {.store = w->store, .Hk = l->Hk, .D = l->D, .Dv = l->Dv}, .scale = l->kq_scale, .rope = &rope,
+            .lists = w->plan.lists, .n_list = w->plan.n_list, .n_threads = 2, .out = out, .work = work,
+        };
+        assert_int_equal(reattn__attend(&args, &err), 0);
+        for (int head = 0; head < l->Hk; head++) {
+            const reattn__run_list *list = &w->plan.lists[w->plan.n_list == 1 ? 0 : head];
+            assert_int_equal(reattn__ref_attend(q, w->k, w->v, T, w->n - T, w->n, l->H, l->Hk, l->D, l->Dv, l->kq_scale,
+                                                &l->rope, list->runs, list->n, law, NULL), 0);
+            int g = l->H / l->Hk;
+            for (int64_t t = 0; t < T; t++)
+                for (int64_t i = (t * l->H + head * g) * l->Dv; i < (t * l->H + (head + 1) * g) * l->Dv; i++)
+                    assert_true(fabs(out[i] - law[i]) <= 1e-5); /* sums of some hundred values of size 1, in f32 */
+        }
+        for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&work[i]);
+        reattn__rope_table_free(&rope);
+    }
+    reattn__cpu_force_level(NULL);
+    free(out);
+    free(law);
+}
+
 static void set_random(world *w, test_rng *rng)
 {
     reattn_session_params *p = &w->params;
@@ -139,7 +182,7 @@ static void plans_equal_the_law(void **unused)
     for (int round = 0; round < 60; round++) {
         world w;
         int Hk = (int)test_int(&rng, 1, 3), g = (int)test_int(&rng, 1, 3);
-        world_open(&w, "reattention", Hk * g, Hk, 8, 400);
+        world_open(&w, "reattention", round % 2 ? REATTN_F16 : REATTN_F32, Hk * g, Hk, round % 3 == 0 ? 64 : round % 3 == 1 ? 8 : 36, 400);
         set_random(&w, &rng);
         world_start(&w, 8192);
         for (int chunk = 0; chunk < 9; chunk++) {
@@ -147,13 +190,12 @@ static void plans_equal_the_law(void **unused)
             world_step(&w, &rng, T, false);
             check_law(&w, T, T);
             check_sane(&w, T);
+            check_attention(&w, T);
         }
-        int64_t voters = REATTN__MIN(w.params.recall_window, 1);
         for (int i = 0; i < 12; i++) {
-            /* The window starts with the last chunk's queries, as far as it reaches. */
             world_step(&w, &rng, 1, true);
-            voters = REATTN__MIN(w.params.recall_window, voters + 1);
             check_sane(&w, 1);
+            check_attention(&w, 1);
         }
         world_close(&w);
     }
@@ -166,7 +208,7 @@ static void decode_votes_over_the_window(void **unused)
     test_rng rng = {test_seed() + 1};
     for (int round = 0; round < 40; round++) {
         world w;
-        world_open(&w, "reattention", 4, 2, 8, 400);
+        world_open(&w, "reattention", REATTN_F16, 4, 2, 8, 400);
         set_random(&w, &rng);
         world_start(&w, 8192);
         for (int chunk = 0; chunk < 6; chunk++) world_step(&w, &rng, 16, false);
@@ -184,7 +226,7 @@ static void when_to_recall(void **unused)
     test_rng rng = {test_seed() + 2};
     for (int when = 0; when < 3; when++) {
         world w;
-        world_open(&w, "reattention", 4, 2, 8, 400);
+        world_open(&w, "reattention", REATTN_F16, 4, 2, 8, 400);
         set_random(&w, &rng);
         w.params.recall_when = when;
         world_start(&w, 8192);
@@ -204,7 +246,7 @@ static void forgetting(void **unused)
     (void)unused;
     test_rng rng = {test_seed() + 3};
     world w;
-    world_open(&w, "reattention", 4, 2, 8, 400);
+    world_open(&w, "reattention", REATTN_F16, 4, 2, 8, 400);
     set_random(&w, &rng);
     world_start(&w, 8192);
     for (int chunk = 0; chunk < 8; chunk++) world_step(&w, &rng, 16, false);
@@ -222,7 +264,7 @@ static void streaming_is_global_and_local(void **unused)
     test_rng rng = {test_seed() + 4};
     int64_t distance[64];
     world w;
-    world_open(&w, "streaming", 2, 1, 8, 100);
+    world_open(&w, "streaming", REATTN_F32, 2, 1, 8, 100);
     w.params.keep = 2;
     w.params.local = 5;
     w.params.chunk = 5;
@@ -248,7 +290,7 @@ static void full_sees_all(void **unused)
     test_rng rng = {test_seed() + 5};
     int64_t distance[64];
     world w;
-    world_open(&w, "full", 2, 1, 8, 100);
+    world_open(&w, "full", REATTN_F32, 2, 1, 8, 100);
     world_start(&w, 8192);
     world_step(&w, &rng, 20, false);
     world_step(&w, &rng, 3, false);
