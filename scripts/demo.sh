@@ -10,20 +10,8 @@ text=$dir/essays.txt
 needle=7391524
 mkdir -p $dir
 
-# About 4.4 characters a token; the needle at 40 % of the text, between two paragraphs.
-python3 - .deps/essays $text $needle <<'PYTHON'
-import glob, sys
-essays, text, needle = sys.argv[1:]
-hay = ""
-for path in sorted(glob.glob(essays + "/*.txt")):
-    with open(path, encoding="utf-8") as file:
-        hay += file.read()
-hay = hay[:72000]
-at = hay.find("\n\n", len(hay) * 2 // 5)
-sentence = f"\n\nThe special magic Berlin number is: {needle}."
-with open(text, "w", encoding="utf-8") as file:
-    file.write(hay[:at] + sentence + hay[at:])
-PYTHON
+# At 40 % of the text, between two paragraphs.
+python3 scripts/haystack.py 72000 0.4 $text
 question=$'Question: What is the special magic Berlin number?\nAnswer: The special magic Berlin number is:'
 
 ask() { # ask POLICY

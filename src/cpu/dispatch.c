@@ -24,9 +24,8 @@ static const reattn__kernels *level(int i)
         return &reattn__kernels_base;
 #ifdef REATTN_HAVE_AVX2
     case 2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")
-                   ? &reattn__kernels_avx2
-                   : NULL;
+        /* Every CPU with AVX2 has F16C; not every compiler can ask for it. */
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &reattn__kernels_avx2 : NULL;
 #endif
 #ifdef REATTN_HAVE_AVX512
     case 3:
