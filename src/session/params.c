@@ -24,7 +24,7 @@
     X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head", "one set of spans a layer or a KV head") \
     X(recall_vote, ENUM, "recall-vote", NULL, "HOW", 0, 1, 0, "count|mass",                                            \
       "a vote counts 1, or its share of the query's softmax over its top k")                                           \
-    X(recall_window, INT, "recall-window", NULL, "R", 1, 4096, 64, NULL,                                               \
+    X(recall_window, INT, "recall-window", NULL, "R", 1, 4096, 32, NULL,                                               \
       "in decode, so many last queries vote together")                                                                 \
     X(recall_type, ENUM, "recall-type", NULL, "TYPE", 0, 4, 0, "qk|k|v|qkv|qkv2",                                      \
       "what scores a key: q.k, k.k, v.v, or q.k times the 1- or 2-norm of v")                                          \
