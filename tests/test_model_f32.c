@@ -17,16 +17,6 @@ static int32_t argmax(const float *x, int n)
     return best;
 }
 
-static double difference(const float *a, const float *b, int n)
-{
-    double diff = 0, norm = 0;
-    for (int i = 0; i < n; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        norm += (double)b[i] * b[i];
-    }
-    return sqrt(diff / norm);
-}
-
 static reattn_session *open_session(reattn_model *model, const char *policy, int type)
 {
     reattn_error err = {0};
@@ -97,13 +87,13 @@ static void full_is_native(void **unused)
         logits_of(full, tokens, LENGTHS[i], info.n_vocab, b);
         generate(native, info.n_vocab, want);
         generate(full, info.n_vocab, got);
-        double exact = difference(b, a, info.n_vocab);
+        double exact = test_difference(b, a, info.n_vocab);
         for (int t = 0; t < GENERATE; t++)
             if (got[t] != want[t]) fail_msg("%d tokens: token %d is %d, not %d", (int)LENGTHS[i], t, got[t], want[t]);
         logits_of(full_16, tokens, LENGTHS[i], info.n_vocab, b);
-        double ours = difference(b, a, info.n_vocab);
+        double ours = test_difference(b, a, info.n_vocab);
         logits_of(native_16, tokens, LENGTHS[i], info.n_vocab, b);
-        double theirs = difference(b, a, info.n_vocab);
+        double theirs = test_difference(b, a, info.n_vocab);
         printf("%5d tokens, from native f32: full f32 %.1e, full f16 %.1e, native f16 %.1e\n", (int)LENGTHS[i], exact, ours,
                theirs);
         assert_true(exact <= 1e-5);

@@ -17,17 +17,6 @@ static void path_of(char *path, size_t cap, const char *name)
     snprintf(path, cap, "%s/%s", dir, name);
 }
 
-/* |a - b| / |b| */
-static double difference(const float *a, const float *b, int n)
-{
-    double diff = 0, norm = 0;
-    for (int i = 0; i < n; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        norm += (double)b[i] * b[i];
-    }
-    return sqrt(diff / norm);
-}
-
 /* Logits after a prompt and after each of STEPS forced tokens: out [STEPS + 1][n_vocab]. */
 static void logits_of(reattn_model *model, const char *policy, int type, float *out, int n_vocab)
 {
@@ -84,7 +73,7 @@ static void agrees(const char *name)
     logits_of(model, "full", REATTN_F16, full, info.n_vocab);
     logits_of(model, "reattention", REATTN_F16, all, info.n_vocab);
     /* The error of an f16 cache is what libllama itself shows with one. */
-    double ours = difference(full, precise, n), theirs = difference(native, precise, n);
+    double ours = test_difference(full, precise, n), theirs = test_difference(native, precise, n);
     printf("%-24s against f32: full %.2e, native %.2e\n", name, ours, theirs);
     assert_true(theirs > 0 && ours <= 2 * theirs);
     /* 206 tokens are fewer than G + L: reattention has the same scope as full, and the same bits. */

@@ -75,6 +75,17 @@ static inline void test_fill_normal(test_rng *rng, float *x, int64_t n, float si
         x[i] = size * test_normal(rng);
 }
 
+/* |a - b| / |b| of n values: how far logits are apart. */
+static inline double test_difference(const float *a, const float *b, int n)
+{
+    double diff = 0, norm = 0;
+    for (int i = 0; i < n; i++) {
+        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return sqrt(diff / norm);
+}
+
 /* -------------------------------------------------------------------------------------- fenced arrays ------- */
 
 #define TEST_FENCE 64
