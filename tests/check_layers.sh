@@ -16,7 +16,7 @@ rule() {
 }
 
 folders=(include src)
-for folder in cli server eval bench examples tests fuzz; do
+for folder in common cli server eval bench examples tests fuzz; do
     [ -d "$folder" ] && folders+=("$folder")
 done
 
@@ -32,13 +32,15 @@ llama='^[^:]+:[0-9]+:[[:space:]]*#[[:space:]]*include[[:space:]]*[<"](llama|ggml
 rule 'llama.cpp is included outside src/model' \
     "$(code "${folders[@]}" | matching "$llama" | without '^(src/model|tests)/')"
 
-# A quoted include of a program names a file in its own folder; what the library has is public and in <reattn/...>.
-for folder in cli server eval examples; do
+# A quoted include of a program names a file in its own folder or in common/, which the programs share; what the
+# library has is public and in <reattn/...>.
+for folder in common cli server eval examples; do
     [ -d "$folder" ] || continue
     rule "$folder/ includes what is not public" "$(
         code "$folder" | sed -nE 's/^([^:]+:[0-9]+):[[:space:]]*#[[:space:]]*include[[:space:]]*"([^"]+)".*/\1 \2/p' |
             while read -r where file; do
-                [ -f "$(dirname "${where%%:*}")/$file" ] && [[ $file != *..* ]] || echo "$where: \"$file\""
+                { [ -f "$(dirname "${where%%:*}")/$file" ] || [ -f "common/$file" ]; } && [[ $file != *..* ]] ||
+                    echo "$where: \"$file\""
             done
         code "$folder" | matching '#[[:space:]]*include *<(src|model|session|policy|attend|select|kv|cpu|base)/'
     )"
