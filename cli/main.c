@@ -16,22 +16,31 @@ static const command commands[] = {
      "the model was trained for: nothing is cut, all of it is searched for every token.",
      "  reattn run -m model.gguf -f book.txt -p \"Who is the narrator?\"\n"
      "  git log | reattn run -m model.gguf -f - -p \"What changed in the parser?\" -n 400\n"
-     "  reattn run -m model.gguf --raw -p \"Once upon a time\" --temp 0 --json\n"},
+     "  reattn run -m model.gguf --raw -p \"Once upon a time\" --temp 0 --json\n",
+     NULL, false},
     {"chat", CMD_CHAT, NULL, cmd_chat, "a conversation that is never cut", "-m MODEL [OPTIONS]",
      "A conversation. /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n"
      "Without a terminal each line of standard input is a message.",
      "  reattn chat -m model.gguf\n"
-     "  reattn chat -m model.gguf -f manual.txt -sys \"Answer from the manual.\"\n"},
+     "  reattn chat -m model.gguf -f manual.txt -sys \"Answer from the manual.\"\n",
+     NULL, false},
     {"info", CMD_INFO, NULL, cmd_info, "what a model is and what fits in memory", "-m MODEL [OPTIONS]",
      "Shows the model's shapes, the scope that was chosen for it, how positions are encoded,\n"
      "and how much memory a text takes.",
      "  reattn info -m model.gguf\n"
-     "  reattn info -m model.gguf --local 2048 --json\n"},
+     "  reattn info -m model.gguf --local 2048 --json\n",
+     NULL, false},
     {"bench", CMD_BENCH, "e2e", cmd_bench, "speed of policies at growing depth", "e2e -m MODEL [OPTIONS]",
      "Measures prompt and decode speed of several policies with more and more text held.\n"
      "The policy native is llama.cpp's own attention: the baseline.",
      "  reattn bench e2e -m model.gguf\n"
-     "  reattn bench e2e -m model.gguf --policy native,reattention --depths 0,8K,16K -f book.txt\n"},
+     "  reattn bench e2e -m model.gguf --policy native,reattention --depths 0,8K,16K -f book.txt\n",
+     NULL, false},
+    {"eval", 0, NULL, NULL, "quality on long texts, several policies side by side", "TASK -m MODEL [OPTIONS]",
+     "Measures how well a model answers from long texts. Tasks:\n",
+     "  reattn eval niah -m model.gguf --lengths 8K,16K --seeds 3 --out niah.jsonl\n"
+     "  reattn eval niah -m model.gguf --policy reattention,streaming --config wide:recall-span=64,recall-max=63\n",
+     eval_tasks, false},
     {0}};
 
 int cli_fail(int code, const char *format, ...)
@@ -85,12 +94,37 @@ static int run_command(const command *cmd, options *opt)
         help_command(stdout, cmd);
         return EXIT_DONE;
     }
-    if (opt->list_policies || !strcmp(opt->policies, "list"))
+    if (opt->list_policies || !strcmp(opt->policies, "list") ||
+        (opt->eval.policies && !strcmp(opt->eval.policies, "list")))
         return print_policies();
-    if (!opt->model)
+    if (!opt->model && !cmd->no_model)
         return cli_fail(EXIT_USAGE, "%s needs a model: -m FILE", cmd->name);
     reattn_log_set(on_log, &opt->verbose);
     return cmd->run(opt);
+}
+
+static int start_command(const command *cmd, int argc, char **argv);
+
+/* reattn eval TASK ... */
+static int start_task(const command *cmd, int argc, char **argv)
+{
+    const char *typed = argc > 0 ? argv[0] : "";
+    if (!strcmp(typed, "--help") || !strcmp(typed, "-h")) {
+        help_tasks(stdout, cmd);
+        return EXIT_DONE;
+    }
+    if (!*typed || *typed == '-')
+        return cli_fail(EXIT_USAGE, "%s needs to know what: reattn %s --help lists the tasks", cmd->name, cmd->name);
+    nearest near = {.typed = typed};
+    for (const command *t = cmd->tasks; t->name; t++) {
+        const char *name = t->name + strlen(cmd->name) + 1;
+        if (!strcmp(name, typed))
+            return start_command(t, argc - 1, argv + 1);
+        nearest_add(&near, name, strlen(name));
+    }
+    if (near.best[0])
+        return cli_fail(EXIT_USAGE, "there is no %s %s; did you mean %s?", cmd->name, typed, near.best);
+    return cli_fail(EXIT_USAGE, "there is no %s %s; reattn %s --help lists the tasks", cmd->name, typed, cmd->name);
 }
 
 static int start_command(const command *cmd, int argc, char **argv)
@@ -105,10 +139,9 @@ static int start_command(const command *cmd, int argc, char **argv)
     }
     options opt = args_default();
     int rc = args_parse(&opt, cmd->bit, argc, argv);
-    if (rc)
-        return rc;
-    rc = run_command(cmd, &opt);
-    free(opt.files);
+    if (!rc)
+        rc = run_command(cmd, &opt);
+    args_free(&opt);
     if ((fflush(stdout) || ferror(stdout)) && rc == EXIT_DONE)
         rc = cli_fail(EXIT_FAILED, "standard output: %s", strerror(errno));
     return rc;
@@ -128,8 +161,11 @@ int main(int argc, char **argv)
         if (strcmp(c->name, name))
             continue;
         if (!help)
-            return start_command(c, argc - 2, argv + 2);
-        help_command(stdout, c);
+            return c->tasks ? start_task(c, argc - 2, argv + 2) : start_command(c, argc - 2, argv + 2);
+        if (c->tasks)
+            help_tasks(stdout, c);
+        else
+            help_command(stdout, c);
         return EXIT_DONE;
     }
     if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h")) {

@@ -10,7 +10,7 @@
 #define AT(field) offsetof(options, field)
 
 static const char G_IN[] = "Input", G_OUT[] = "Output", G_SAMPLE[] = "Sampling", G_MODEL[] = "Model",
-                  G_BENCH[] = "Benchmark";
+                  G_BENCH[] = "Benchmark", G_CASES[] = "Cases", G_COMPARE[] = "What is compared";
 enum { CMD_GEN = CMD_RUN | CMD_CHAT };
 
 const arg args_table[] = {
@@ -26,7 +26,7 @@ const arg args_table[] = {
     {"-sys --system-prompt", ARG_TEXT, CMD_GEN, G_IN, "TEXT", AT(system), 0, 0, NULL, NULL, "the system message"},
     {"--raw", ARG_FLAG, CMD_RUN, G_IN, NULL, AT(raw), 0, 0, NULL, NULL,
      "send the text as it is, without a chat template"},
-    {"--chat-template-file", ARG_TEXT, CMD_GEN, G_IN, "FILE", AT(template_file), 0, 0, NULL,
+    {"--chat-template-file", ARG_TEXT, CMD_GEN | CMD_EVAL, G_IN, "FILE", AT(template_file), 0, 0, NULL,
      "LLAMA_ARG_CHAT_TEMPLATE_FILE", "use this chat template instead of the model's own"},
 
     {"-n --predict --n-predict", ARG_INT, CMD_RUN, G_OUT, "N", AT(n_predict), -1, 1e9, NULL, "LLAMA_ARG_N_PREDICT",
@@ -69,6 +69,32 @@ const arg args_table[] = {
     {"-r --repetitions", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(repeats), 1, 100, NULL, NULL,
      "times that each measurement is made; the median counts"},
 
+    {"--policy", ARG_TEXT, CMD_EVAL, G_COMPARE, "LIST", AT(eval.policies), 0, 0, NULL, NULL,
+     "policies, separated by commas, each with the engine options given here"},
+    {"--config", ARG_LIST, CMD_EVAL, G_COMPARE, "NAME:OPTION=VALUE,...", AT(eval.configs), 0, 0, NULL, NULL,
+     "a configuration by name: the engine options given here, with these changed; may be given several times"},
+    {"--lengths", ARG_TEXT, EVAL_NIAH, G_CASES, "LIST", AT(eval.lengths), 0, 0, NULL, NULL,
+     "tokens of a case, question included: 8K,16K or FROM:TO:STEP"},
+    {"--depths", ARG_TEXT, EVAL_NIAH, G_CASES, "LIST", AT(eval.depths), 0, 0, NULL, NULL,
+     "where needles are, in percent of the text: 10,50,90 or FROM:TO:STEP"},
+    {"--seeds", ARG_TEXT, EVAL_NIAH, G_CASES, "LIST", AT(eval.seeds), 0, 0, NULL, NULL,
+     "N = seeds 1 to N; or a list, or FROM:TO"},
+    {"--haystack", ARG_TEXT, EVAL_NIAH, G_CASES, "LIST", AT(eval.haystack), 0, 0, NULL, NULL,
+     "texts, separated by commas: essays, jargon, repeat, a file, or a folder of .txt files"},
+    {"--needles", ARG_TEXT, EVAL_NIAH, G_CASES, "HOW", AT(eval.needles), 0, 0, NULL, NULL,
+     "shared: one text holds the needles of all depths, and is read once; one: a text for each needle"},
+    {"--one-needle", ARG_FLAG, EVAL_NIAH, G_CASES, NULL, AT(eval.one_needle), 0, 0, NULL, NULL, "the same as --needles one"},
+    {"--question", ARG_TEXT, EVAL_NIAH, G_CASES, "TEXT", AT(eval.question), 0, 0, NULL, NULL,
+     "what is asked after the text, or a file with it; {key} is replaced, \\n is a new line"},
+    {"--chat", ARG_FLAG, CMD_EVAL, G_CASES, NULL, AT(eval.chat), 0, 0, NULL, NULL,
+     "send the text as a user message of the chat template; without it the text is sent as it is"},
+    {"-n --predict --n-predict", ARG_INT, CMD_EVAL, G_CASES, "N", AT(eval.n_answer), 0, 1e9, NULL, NULL,
+     "most tokens of an answer; 0 = as the task has it"},
+    {"-o --out", ARG_TEXT, CMD_EVAL, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL,
+     "write one JSON object a case there; cases that are there already are not run again"},
+    {"--timings", ARG_FLAG, CMD_EVAL, G_OUT, NULL, AT(eval.timings), 0, 0, NULL, NULL,
+     "write times; --no-timings leaves out all that differs between two runs of the same"},
+
     {"--context-shift --no-context-shift", ARG_NOTE, CMD_GEN, NULL, NULL, 0, 0, 0, NULL, NULL,
      "ignored: nothing is ever shifted out of the context"},
     {0}};
@@ -109,6 +135,8 @@ options args_default(void)
         .bench_prompt = 512,
         .bench_predict = 32,
         .repeats = 3,
+        .eval = {.lengths = "8192", .depths = "0:100:10", .seeds = "1", .haystack = "essays", .needles = "shared",
+                 .timings = true},
         .session = reattn_session_params_default(),
     };
 }
@@ -281,6 +309,15 @@ static int set_own(options *opt, const arg *a, const char *shown, const char *va
     case ARG_FILES:
         opt->files[opt->n_files++] = value;
         return EXIT_DONE;
+    case ARG_LIST: {
+        arg_list *list = (arg_list *)field;
+        const char **grown = realloc(list->items, (size_t)(list->n + 1) * sizeof *grown);
+        if (!grown)
+            return cli_fail(EXIT_FAILED, "out of memory");
+        grown[list->n++] = value;
+        list->items = grown;
+        return EXIT_DONE;
+    }
     case ARG_NOTE:
         cli_note("%s is %s", shown, a->help);
         return EXIT_DONE;
@@ -320,7 +357,7 @@ static int read_env(options *opt, unsigned command)
     char shown[64];
     int rc = EXIT_DONE;
     for (const arg *a = args_table; a->names && !rc; a++) {
-        if (!(a->commands & command) || a->kind == ARG_FILES || a->kind == ARG_NOTE)
+        if (!(a->commands & command) || a->kind == ARG_FILES || a->kind == ARG_LIST || a->kind == ARG_NOTE)
             continue;
         const char *name = strstr(a->names, "--") + 2;
         const char *value = from_env(name, strcspn(name, " "), a->env, shown);
@@ -381,10 +418,13 @@ int args_parse(options *opt, unsigned command, int argc, char **argv)
     opt->files = calloc((size_t)argc + 1, sizeof *opt->files);
     if (!opt->files)
         return cli_fail(EXIT_FAILED, "out of memory");
-    int rc = parse(opt, command, argc, argv);
-    if (rc) {
-        free(opt->files);
-        opt->files = NULL;
-    }
-    return rc;
+    return parse(opt, command, argc, argv);
+}
+
+void args_free(options *opt)
+{
+    free(opt->files);
+    free(opt->eval.configs.items);
+    opt->files = NULL;
+    opt->eval.configs = (arg_list){0};
 }

@@ -8,8 +8,30 @@
 
 #include "cli.h"
 
-/* The commands an option belongs to. */
-enum { CMD_RUN = 1, CMD_CHAT = 2, CMD_INFO = 4, CMD_BENCH = 8, CMD_ALL = 15 };
+/* The commands an option belongs to; every task of `eval` is one. */
+enum {
+    CMD_RUN = 1,
+    CMD_CHAT = 2,
+    CMD_INFO = 4,
+    CMD_BENCH = 8,
+    EVAL_NIAH = 1 << 8,
+    CMD_EVAL = EVAL_NIAH,
+    CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL
+};
+
+/* The values of an option that may be given several times; items [n] is the option's own memory. */
+typedef struct arg_list {
+    const char **items;
+    int n;
+} arg_list;
+
+/* Texts as they were typed; eval/ gives them their meaning. */
+typedef struct eval_options {
+    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *out;
+    arg_list configs;
+    int64_t n_answer; /* 0 = the task's own */
+    bool one_needle, chat, timings;
+} eval_options;
 
 struct options {
     const char *model;
@@ -28,6 +50,8 @@ struct options {
     const char *policies, *depths;
     int64_t bench_prompt, bench_predict, repeats;
 
+    eval_options eval;
+
     bool json, quiet, verbose, help, list_policies;
 
     reattn_session_params session;
@@ -39,6 +63,7 @@ typedef enum arg_kind {
     ARG_FLOAT, /* float in min .. max */
     ARG_TEXT,  /* const char * */
     ARG_FILES, /* appends to options.files */
+    ARG_LIST,  /* appends to an arg_list */
     ARG_NOTE   /* accepted for the hand's sake: prints its help text and does nothing */
 } arg_kind;
 
@@ -62,8 +87,10 @@ extern const arg args_table[];
 const arg *args_find(unsigned command, const char *name, size_t len);
 
 options args_default(void);
-/* Reads the environment, then argv[0 .. argc-1] (what follows the command). On success opt->files is the caller's. */
+/* Reads the environment, then argv[0 .. argc-1] (what follows the command). */
 int args_parse(options *opt, unsigned command, int argc, char **argv);
+/* Frees what args_parse took. */
+void args_free(options *opt);
 /* Writes the value of an option as text, as snprintf does; nothing for one that is unset. */
 int args_format(const arg *a, const options *opt, char *buf, size_t cap);
 /* What the sampling options say; the grammar is left NULL. */

@@ -61,6 +61,14 @@ void help_program(FILE *out, const command *commands)
                  "  reattn run -m model.gguf -f book.txt -p \"Who is the narrator?\"\n");
 }
 
+void help_tasks(FILE *out, const command *cmd)
+{
+    fprintf(out, "usage: reattn %s %s\n\n%s\n", cmd->name, cmd->usage, cmd->about);
+    for (const command *t = cmd->tasks; t->name; t++)
+        fprintf(out, "  %-14s %s\n", t->name + strlen(cmd->name) + 1, t->summary);
+    fprintf(out, "\n  reattn %s TASK --help   options and examples of a task\n\nExamples\n%s", cmd->name, cmd->examples);
+}
+
 void help_command(FILE *out, const command *cmd)
 {
     const options defaults = args_default();

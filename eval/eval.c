@@ -1,0 +1,137 @@
+/* eval.c - see eval.h. */
+#include "eval.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "configs.h"
+#include "load.h"
+
+int eval_start(eval *e, const options *opt, const char *task)
+{
+    bool native_only = true;
+    e->opt = opt;
+    e->task = task;
+    int rc = configs_read(opt, &e->configs, &e->n_configs);
+    for (int i = 0; i < e->n_configs; i++)
+        native_only = native_only && load_is_native(e->configs[i].opt.session.policy);
+    if (!rc && opt->template_file)
+        rc = opt->eval.chat ? text_read(&e->template, opt->template_file)
+                            : cli_fail(EXIT_USAGE, "--chat-template-file needs --chat");
+    if (!rc)
+        rc = load_model(opt, native_only, &e->model);
+    if (!rc)
+        rc = configs_resolve(e->configs, e->n_configs, e->model);
+    return rc;
+}
+
+void eval_end(eval *e)
+{
+    results_close(e->results);
+    configs_free(e->configs, e->n_configs);
+    text_free(&e->template);
+    reattn_model_free(e->model);
+}
+
+json_t *eval_settings(const eval *e)
+{
+    reattn_model_info info;
+    reattn_model_get_info(e->model, &info);
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
+                     "model", load_name(e->model), "model_bytes", (json_int_t)info.file_bytes, "prompt",
+                     e->opt->eval.chat ? "chat" : "raw");
+}
+
+json_t *eval_case(const eval *e, const config *c, const char *id)
+{
+    return json_pack("{s:s, s:s, s:s, s:s, s:O, s:s}", "record", "case", "id", id, "task", e->task, "config", c->name,
+                     "options", c->options, "model", load_name(e->model));
+}
+
+int eval_open_results(eval *e, json_t *settings)
+{
+    return results_open(e->opt->eval.out, settings, e->opt->eval.timings, &e->results);
+}
+
+int eval_plan(eval *e, const config *c, const char *id, int64_t tokens)
+{
+    bool has;
+    int rc = results_has(e->results, id, c->options, &has);
+    if (!rc && !has) {
+        e->total += tokens;
+        e->cases_left++;
+    }
+    return rc;
+}
+
+void eval_run(eval *e)
+{
+    e->bar = progress_start(e->task, e->opt->quiet);
+    if (!e->opt->quiet)
+        cli_note("%d cases to run, %zu are there already", e->cases_left, json_array_size(results_cases(e->results)));
+}
+
+int eval_interrupted(const eval *e)
+{
+    size_t there = json_array_size(results_cases(e->results));
+    if (e->opt->eval.out)
+        return cli_fail(EXIT_INTERRUPTED, "interrupted; %zu cases are in %s, and the same command goes on", there,
+                        e->opt->eval.out);
+    return cli_fail(EXIT_INTERRUPTED, "interrupted after %zu cases; with --out a run can be continued", there);
+}
+
+/* The value of {name}, which is n bytes long; NULL if there is none of that name. */
+static const char *value_of(va_list pairs, const char *name, size_t n)
+{
+    for (const char *key; (key = va_arg(pairs, const char *));) {
+        const char *value = va_arg(pairs, const char *);
+        if (strlen(key) == n && !memcmp(key, name, n))
+            return value;
+    }
+    return NULL;
+}
+
+bool eval_fill(text *out, const char *template, ...)
+{
+    bool fine = true;
+    while (*template && fine) {
+        size_t plain = strcspn(template, "{"), name = strcspn(template + plain, "}");
+        const char *value = NULL;
+        if (template[plain] && template[plain + name]) {
+            va_list pairs;
+            va_start(pairs, template);
+            value = value_of(pairs, template + plain + 1, name - 1);
+            va_end(pairs);
+        }
+        if (!value && template[plain]) /* a brace that is one */
+            plain++;
+        fine = text_append(out, template, plain) && (!value || text_append(out, value, strlen(value)));
+        template += plain + (value ? name + 1 : 0);
+    }
+    return fine;
+}
+
+int eval_wrap(const eval *e, const char *body, text *out)
+{
+    out->len = 0;
+    char *formatted = NULL;
+    reattn_error err;
+    const reattn_message message = {"user", body};
+    if (e->opt->eval.chat && reattn_chat_format(e->model, e->template.data, &message, 1, true, &formatted, &err))
+        return cli_fail(EXIT_FAILED, "%s", err.msg);
+    const char *sent = formatted ? formatted : body;
+    bool fine = text_append(out, sent, strlen(sent));
+    reattn_free(formatted);
+    return fine ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
+}
+
+int eval_count(const eval *e, const char *sent, size_t n, int64_t *count)
+{
+    int32_t *tokens;
+    int rc = load_tokens(e->model, sent, n, true, &tokens, count);
+    if (!rc)
+        free(tokens);
+    return rc;
+}

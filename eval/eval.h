@@ -1,0 +1,59 @@
+/* eval.h - what the tasks of `reattn eval` share: configurations, the model, progress, results. */
+#ifndef EVAL_H
+#define EVAL_H
+
+#include <jansson.h>
+
+#include "args.h"
+#include "numbers.h"
+#include "progress.h"
+#include "results.h"
+#include "text.h"
+
+/* One way to run the model; every case is run by each. */
+typedef struct config {
+    char name[64];
+    options opt;     /* the command's options with this configuration's session options */
+    json_t *options; /* name -> value of all session options but the threads, resolved */
+} config;
+
+typedef struct eval {
+    const options *opt;
+    const char *task;
+    reattn_model *model;
+    config *configs; /* [n_configs] */
+    int n_configs;
+    text template; /* of --chat-template-file */
+    results *results;
+    progress bar;
+    int64_t done, total; /* tokens to be read, of all cases that are not there yet */
+    int cases_left;
+} eval;
+
+/* Reads the configurations and loads the model. */
+int eval_start(eval *e, const options *opt, const char *task);
+void eval_end(eval *e);
+
+/* The settings that every task has; the task adds its own. */
+json_t *eval_settings(const eval *e);
+/* The members that every case has. */
+json_t *eval_case(const eval *e, const config *c, const char *id);
+/* Opens --out (or keeps results in memory); takes over the settings. */
+int eval_open_results(eval *e, json_t *settings);
+/* True in *has if the case is there; if not, it is counted with the tokens that it will read. */
+int eval_plan(eval *e, const config *c, const char *id, int64_t tokens);
+/* Starts the clock after all cases were planned. */
+void eval_run(eval *e);
+/* Ctrl-C: says how far it came and returns EXIT_INTERRUPTED. */
+int eval_interrupted(const eval *e);
+
+/* Replaces {name} by value in a template: pairs of name and value, ended by NULL. False if there is no memory. */
+bool eval_fill(text *out, const char *template, ...);
+/* What is sent for a text: itself, or the chat template around it. */
+int eval_wrap(const eval *e, const char *body, text *out);
+/* Tokens of what is sent. */
+int eval_count(const eval *e, const char *sent, size_t n, int64_t *count);
+
+int eval_niah(const options *opt);
+
+#endif

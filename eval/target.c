@@ -1,0 +1,124 @@
+/* target.c - see target.h. */
+#include "target.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "generate.h"
+#include "interrupt.h"
+#include "load.h"
+
+struct target {
+    eval *eval;
+    const config *config;
+    reattn_session *session;
+    reattn_sampler *sampler;
+};
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+int target_open(eval *e, const config *c, int64_t room, target **out)
+{
+    target *t = calloc(1, sizeof *t);
+    reattn_sampler_params greedy = reattn_sampler_params_default();
+    reattn_error err;
+    greedy.temp = 0;
+    if (!t)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    t->eval = e;
+    t->config = c;
+    int rc = load_session(&c->opt, e->model, room, &t->session);
+    if (!rc && reattn_sampler_create(e->model, &greedy, &t->sampler, &err))
+        rc = cli_fail(EXIT_FAILED, "%s", err.msg);
+    if (rc) {
+        target_close(t);
+        return rc;
+    }
+    interrupt_watch(t->session);
+    *out = t;
+    return EXIT_DONE;
+}
+
+void target_close(target *t)
+{
+    if (!t)
+        return;
+    interrupt_watch(NULL);
+    reattn_sampler_free(t->sampler);
+    reattn_session_free(t->session);
+    free(t);
+}
+
+reattn_session *target_session(target *t)
+{
+    return t->session;
+}
+
+/* Of the tokens of the whole run. */
+static bool on_progress(int64_t done, int64_t total, void *user)
+{
+    eval *e = user;
+    (void)total;
+    return progress_step(e->done + done, e->total > e->done + done ? e->total : e->done + done + 1, &e->bar);
+}
+
+/* Goes back to the last chunk boundary up to which the session holds the same tokens as a fresh one would. */
+static int go_back(target *t, const int32_t *tokens, int64_t n, int64_t *kept)
+{
+    const int32_t *held = reattn_session_tokens(t->session);
+    int64_t same = 0, most = reattn_session_length(t->session);
+    reattn_error err;
+    if (most > n - 1) /* the last token has to be read, for its logits */
+        most = n - 1;
+    while (same < most && held[same] == tokens[same])
+        same++;
+    *kept = reattn_session_anchor(t->session, same);
+    return reattn_session_rewind(t->session, *kept, &err) ? cli_fail(EXIT_FAILED, "%s", err.msg) : EXIT_DONE;
+}
+
+int target_read(target *t, const char *prompt, size_t n, reply *out)
+{
+    int32_t *tokens;
+    int64_t kept;
+    reattn_error err;
+    int rc = load_tokens(t->eval->model, prompt, n, true, &tokens, &out->prompt_tokens);
+    if (rc)
+        return rc;
+    double start = now_ms();
+    rc = go_back(t, tokens, out->prompt_tokens, &kept);
+    if (!rc) {
+        int code = reattn_session_prompt(t->session, tokens + kept, out->prompt_tokens - kept, on_progress, t->eval,
+                                         &err);
+        t->eval->done += out->prompt_tokens - kept;
+        if (code == REATTN_E_CANCELLED || interrupt_pending())
+            rc = EXIT_INTERRUPTED;
+        else if (code)
+            rc = cli_fail(EXIT_FAILED, "%s: %s", t->config->name, err.msg);
+    }
+    out->ms = now_ms() - start;
+    free(tokens);
+    return rc;
+}
+
+int target_answer(target *t, int64_t limit, reply *out)
+{
+    answer a = {0};
+    double start = now_ms();
+    int rc = generate_answer(t->eval->model, t->session, t->sampler, limit, false, false, NULL, &a);
+    text_free(&out->answer);
+    out->answer = a.text;
+    out->tokens = a.tokens;
+    out->ms += now_ms() - start;
+    return !rc && interrupt_pending() ? EXIT_INTERRUPTED : rc;
+}
+
+int target_ask(target *t, const char *prompt, size_t n, int64_t limit, reply *out)
+{
+    int rc = target_read(t, prompt, n, out);
+    return rc ? rc : target_answer(t, limit, out);
+}

@@ -1,0 +1,13 @@
+/* tasks.c - the table of `reattn eval`. */
+#include "eval.h"
+#include "help.h"
+
+const command eval_tasks[] = {
+    {"eval niah", EVAL_NIAH, NULL, eval_niah, "needles in a haystack, on a grid of lengths and depths",
+     "-m MODEL [OPTIONS]",
+     "Hides sentences with random numbers in a long text and asks for each. One text carries the\n"
+     "needles of all depths and is read once; --one-needle is the classic test, a text for each.",
+     "  reattn eval niah -m model.gguf --lengths 8K,16K --depths 0:100:10 --seeds 3 --out niah.jsonl\n"
+     "  reattn eval niah -m model.gguf --policy reattention,streaming --config paper:recall-window=32,tail=0\n",
+     NULL, false},
+    {0}};
