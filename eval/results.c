@@ -35,7 +35,7 @@ int results_read(const char *path, json_t **settings, json_t **cases, long *good
         json_error_t err;
         if (!end)
             break;
-        json_t *one = json_loadb(start, (size_t)(end - start), 0, &err);
+        json_t *one = json_loadb(start, (size_t)(end - start), JSON_ALLOW_NUL, &err);
         const char *record = json_string_value(json_object_get(one, "record"));
         if (!one || !record) {
             rc = cli_fail(EXIT_FAILED, "%s: line %d is no record of an evaluation%s%s", path, line, one ? "" : ": ",

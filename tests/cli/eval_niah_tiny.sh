@@ -1,0 +1,46 @@
+# eval niah on a tiny model, whose answers are noise: records, tables, and that a run that was cut off goes on to the
+# same file.
+. "$SOURCE_DIR/tests/cli/lib.bash"
+
+fails 2 'reattn eval --help lists' eval
+fails 2 'did you mean niah?' eval nia
+fails 2 'eval niah needs a model' eval niah
+run 0 eval --help
+has out 'niah'
+model=$REATTN_TINY_DIR/llama.gguf
+prose 400 >text.txt
+small=(-m "$model" --chunk 64 --keep 8 --local 128 --recall-max 8 --recall-span 16 --no-timings -q)
+fails 2 'must ascend' eval niah "${small[@]}" --depths 50,10
+fails 2 'must have {key}' eval niah "${small[@]}" --question who
+fails 2 'shared or one' eval niah "${small[@]}" --needles two
+fails 2 '--config wide: --recall-max 9000000' eval niah "${small[@]}" --config wide:recall-max=9000000
+fails 2 'configuration wide: the scope' eval niah "${small[@]}" --config wide:recall-max=1000
+fails 2 'NAME:OPTION=VALUE' eval niah "${small[@]}" --config wide:tail
+fails 2 'two configurations are named full' eval niah "${small[@]}" --policy full,full
+fails 2 'more than --lengths' eval niah "${small[@]}" --lengths 64 --haystack text.txt
+fails 1 'nothing.txt' eval niah "${small[@]}" --haystack nothing.txt
+
+grid=(eval niah "${small[@]}" --lengths 600,900 --depths 0:100:50 --seeds 2 --haystack text.txt,repeat)
+compare=(--policy reattention --config near:policy=streaming,local=256,recall-max=0 -n 6)
+run 0 "${grid[@]}" "${compare[@]}" --out whole.jsonl
+has out 'reattention, text.txt: % exact by length and depth, 12 cases'
+has out 'near, repeat: % exact by length and depth, 12 cases'
+{ echo '['; sed '$!s/$/,/' whole.jsonl; echo ']'; } >whole.json
+holds whole.json 'd[0]["record"] == "settings" and len(d) == 1 + 2 * 2 * 2 * 2 * 3 and "ms" not in d[1]'
+holds whole.json 'len({c["id"] for c in d[1:]}) == len(d) - 1'
+holds whole.json 'all(c["length"] - 80 <= c["prompt_tokens"] <= c["length"] for c in d[1:])'
+holds whole.json 'd[-1]["options"]["policy"] == "streaming" and d[-1]["options"]["local"] == "256"'
+
+# Cut in the middle of a line, in the middle of a text's questions: the rest is read anew, with the same bits.
+head -c $(($(head -n 9 whole.jsonl | wc -c) + 40)) whole.jsonl >cut.jsonl
+run 0 "${grid[@]}" "${compare[@]}" --out cut.jsonl
+same whole.jsonl cut.jsonl
+# Nothing is left to do: the table comes from the file. Other settings are refused.
+run 0 "${grid[@]}" "${compare[@]}" --out cut.jsonl --json
+holds out 'len(d["grid"]) == 4 and all(g["cases"] == 12 for g in d["grid"]) and len(d["overall"]) == 2'
+same whole.jsonl cut.jsonl
+fails 2 'was begun with answer_tokens = 6, this run has 5' "${grid[@]}" "${compare[@]}" -n 5 --out cut.jsonl
+fails 2 'with other options' "${grid[@]}" --config near:policy=full -n 6 --out cut.jsonl
+fails 1 'line 1 is no record' "${grid[@]}" -n 6 --out text.txt
+
+finish
