@@ -55,5 +55,6 @@ int eval_wrap(const eval *e, const char *body, text *out);
 int eval_count(const eval *e, const char *sent, size_t n, int64_t *count);
 
 int eval_niah(const options *opt);
+int eval_recall(const options *opt);
 
 #endif

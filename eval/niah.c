@@ -1,7 +1,9 @@
 /* niah.c - reattn eval niah: needles in a haystack, on a grid of lengths and depths.
  *
  * One text carries the needles of all depths, each with a key of its own. It is read once: each question is asked after
- * going back to the last chunk boundary before it, which gives the bits of reading text and question at once. */
+ * going back to the last chunk boundary before it, which gives the bits of reading text and question at once.
+ *
+ * reattn eval recall: the same, and whether each layer's scope held the needle when the answer began. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +11,9 @@
 
 #include "eval.h"
 #include "needles.h"
+#include "load.h"
 #include "pivot.h"
+#include "recall.h"
 #include "target.h"
 
 enum { ANSWER = 16 };
@@ -28,6 +32,7 @@ typedef struct niah {
     text question; /* with {key} */
     bool shared;
     int64_t n_answer;
+    recalls *recalls; /* of `eval recall`, while a configuration runs */
 } niah;
 
 /* The first run of digits of an answer, commas between digits left out. */
@@ -195,16 +200,44 @@ static int longest_question(const niah *j, const needle *list, int n, text *out)
     return rc;
 }
 
+/* Where a needle is among the tokens that the session holds. */
+static int find_needle(const niah *j, reattn_session *s, const text *sent, const needle *n, passage *out)
+{
+    const int32_t *tokens = reattn_session_tokens(s);
+    int64_t held = reattn_session_length(s);
+    const char *sentence = strstr(sent->data, n->sentence), *value = sentence ? strstr(sentence, n->value) : NULL;
+    if (!value)
+        return cli_fail(EXIT_FAILED, "the chat template changes the text: where a needle is cannot be told");
+    int rc = recall_locate(j->eval.model, sent->data, sent->len, tokens, held, (size_t)(sentence - sent->data),
+                           (size_t)(sentence - sent->data) + strlen(n->sentence), &out->first, &out->end);
+    return rc ? rc
+              : recall_locate(j->eval.model, sent->data, sent->len, tokens, held, (size_t)(value - sent->data),
+                              (size_t)(value - sent->data) + strlen(n->value), &out->value, &out->value_end);
+}
+
+static int ask(niah *j, target *t, const text *sent, const needle *n, reply *r, json_t **recalled)
+{
+    passage p;
+    reattn_session_reset_stats(target_session(t));
+    int rc = target_read(t, sent->data, sent->len, r);
+    if (!rc && j->recalls && !(rc = find_needle(j, target_session(t), sent, n, &p))) {
+        *recalled = recall_measure(j->recalls, j->eval.model, target_session(t), &p);
+        rc = *recalled ? EXIT_DONE : EXIT_FAILED;
+    }
+    return rc ? rc : target_answer(t, j->n_answer, r);
+}
+
 static int run_case(niah *j, const cell *c, target *t, const char *id, const text *hay, int rounds, const needle *n)
 {
     text body = {0}, sent = {0};
     reply r = {0};
     char number[64];
+    json_t *recalled = NULL;
     int rc = text_append(&body, hay->data, hay->len) && eval_fill(&body, j->question.data, "key", n->key, NULL)
                  ? eval_wrap(&j->eval, body.data, &sent)
                  : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)
-        rc = target_ask(t, sent.data, sent.len, j->n_answer, &r);
+        rc = ask(j, t, &sent, n, &r, &recalled);
     if (!rc) {
         first_number(r.answer.data, number, sizeof number);
         json_t *one = eval_case(&j->eval, c->config, id);
@@ -215,9 +248,12 @@ static int run_case(niah *j, const cell *c, target *t, const char *id, const tex
                                 (json_int_t)r.prompt_tokens, "ms", r.ms);
         if (one && own)
             json_object_update(one, own);
+        if (one && recalled)
+            json_object_update(one, recalled);
         json_decref(own);
         rc = results_add(j->eval.results, one);
     }
+    json_decref(recalled);
     text_free(&r.answer);
     text_free(&body);
     text_free(&sent);
@@ -261,18 +297,12 @@ static int run_cell(niah *j, const cell *c, void *user)
 
 static int report(const niah *j)
 {
-    const json_t *cases = results_cases(j->eval.results);
-    const pivot grid = {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0};
-    const pivot overall = {{"haystack"}, "config", "length", "score", "% exact", 100, 1};
-    if (!j->eval.opt->json) {
-        int rc = pivot_print(stdout, cases, &grid);
-        return rc || j->eval.n_configs < 2 ? rc : pivot_print(stdout, cases, &overall);
-    }
-    json_t *all = json_pack("{s:O, s:o, s:o}", "settings", results_settings(j->eval.results), "grid",
-                            pivot_json(cases, &grid), "overall", pivot_json(cases, &overall));
-    int failed = !all || json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
-    json_decref(all);
-    return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
+    const pivot tables[] = {
+        {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0},
+        {{"haystack"}, "config", "length", "score", "% exact", 100, 1},
+        {{"config", "haystack"}, "length", "depth", "value_share", "% of layers and heads that hold the number", 100, 0},
+        {{"haystack"}, "config", "length", "value_share", "% of layers and heads that hold the number", 100, 1}};
+    return pivot_report(j->eval.opt->json, j->eval.results, tables, strcmp(j->eval.task, "recall") ? 2 : 4);
 }
 
 static int run_config(niah *j, const config *c)
@@ -285,14 +315,19 @@ static int run_config(niah *j, const config *c)
     if (rc)
         return rc;
     j->eval.bar.label = c->name;
-    rc = for_each(j, c, run_cell, t);
+    if (!strcmp(j->eval.task, "recall"))
+        rc = recalls_watch(target_session(t), &j->recalls);
+    if (!rc)
+        rc = for_each(j, c, run_cell, t);
+    recalls_free(j->recalls);
+    j->recalls = NULL;
     target_close(t);
     return rc;
 }
 
-static int run(niah *j, const options *opt)
+static int run(niah *j, const options *opt, const char *task)
 {
-    int rc = eval_start(&j->eval, opt, "niah");
+    int rc = eval_start(&j->eval, opt, task);
     if (!rc)
         rc = read_options(j, opt);
     if (!rc)
@@ -310,10 +345,10 @@ static int run(niah *j, const options *opt)
     return rc ? rc : report(j);
 }
 
-int eval_niah(const options *opt)
+static int start(const options *opt, const char *task)
 {
     niah j = {0};
-    int rc = run(&j, opt);
+    int rc = run(&j, opt, task);
     for (int i = 0; i < j.n_haystacks; i++)
         haystack_free(&j.haystacks[i]);
     free(j.haystacks);
@@ -324,4 +359,14 @@ int eval_niah(const options *opt)
     text_free(&j.question);
     eval_end(&j.eval);
     return rc;
+}
+
+int eval_niah(const options *opt)
+{
+    return start(opt, "niah");
+}
+
+int eval_recall(const options *opt)
+{
+    return start(opt, "recall");
 }

@@ -158,23 +158,22 @@ static void print_table(FILE *out, const table *t, const pivot *p, const char *g
     fputc('\n', out);
 }
 
-int pivot_print(FILE *out, const json_t *cases, const pivot *p)
+static void print_tables(FILE *out, const json_t *cases, const pivot *p, bool first)
 {
     json_t *groups = groups_of(cases, p);
     for (size_t g = 0; g < json_array_size(groups); g++) {
         const char *group = json_string_value(json_array_get(groups, g));
         table t = table_of(cases, p, group);
-        if (json_array_size(t.rows))
+        if (json_array_size(t.rows) > !first || json_array_size(t.columns) > !first)
             print_table(out, &t, p, group);
         table_free(&t);
     }
     json_decref(groups);
-    return ferror(out) ? cli_fail(EXIT_FAILED, "the table could not be written") : EXIT_DONE;
 }
 
-json_t *pivot_json(const json_t *cases, const pivot *p)
+static void add_tables(json_t *list, const json_t *cases, const pivot *p)
 {
-    json_t *groups = groups_of(cases, p), *list = json_array();
+    json_t *groups = groups_of(cases, p);
     for (size_t g = 0; g < json_array_size(groups); g++) {
         table t = table_of(cases, p, json_string_value(json_array_get(groups, g)));
         json_t *rows = json_object();
@@ -197,5 +196,21 @@ json_t *pivot_json(const json_t *cases, const pivot *p)
         table_free(&t);
     }
     json_decref(groups);
-    return list;
+}
+
+int pivot_report(bool json, const results *r, const pivot *tables, int n)
+{
+    const json_t *cases = results_cases(r);
+    if (!json) {
+        for (int i = 0; i < n; i++)
+            print_tables(stdout, cases, &tables[i], i == 0);
+        return EXIT_DONE;
+    }
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        add_tables(list, cases, &tables[i]);
+    json_t *all = json_pack("{s:O, s:o}", "settings", results_settings(r), "tables", list);
+    int failed = !all || json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
+    json_decref(all);
+    return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
 }

@@ -2,7 +2,8 @@
 #ifndef PIVOT_H
 #define PIVOT_H
 
-#include <jansson.h>
+#include "results.h"
+
 #include <stdio.h>
 
 enum { PIVOT_GROUPS = 3 };
@@ -15,9 +16,10 @@ typedef struct pivot {
     int decimals;
 } pivot;
 
-/* Rows and columns in ascending order (numbers) or as they come (names); the last row and column are means of all. */
-int pivot_print(FILE *out, const json_t *cases, const pivot *p);
-/* [{group members..., "rows": {row: {column: mean}}, "mean", "cases"}] */
-json_t *pivot_json(const json_t *cases, const pivot *p);
+/* Prints the tables of all cases: rows and columns in ascending order (numbers) or as they come (names), the last row and
+ * column are means of all. A table that would have one row and one column only is left out, unless it is the first.
+ * With `json` one object: {"settings", "tables": [{"group", "row", "column", "value", "rows": {row: {column: mean}},
+ * "mean", "cases"}]}. */
+int pivot_report(bool json, const results *r, const pivot *tables, int n);
 
 #endif

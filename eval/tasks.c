@@ -10,4 +10,9 @@ const command eval_tasks[] = {
      "  reattn eval niah -m model.gguf --lengths 8K,16K --depths 0:100:10 --seeds 3 --out niah.jsonl\n"
      "  reattn eval niah -m model.gguf --policy reattention,streaming --config paper:recall-window=32,tail=0\n",
      NULL, false},
+    {"eval recall", EVAL_RECALL, NULL, eval_recall, "whether each layer's scope held the needle", "-m MODEL [OPTIONS]",
+     "Asks as niah does, and says in how many layers and KV heads the number was within the scope\n"
+     "when the answer began: where a needle is missed, was it not recalled, or not used?",
+     "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n",
+     NULL, false},
     {0}};

@@ -37,7 +37,8 @@ run 0 "${grid[@]}" "${compare[@]}" --out cut.jsonl
 same whole.jsonl cut.jsonl
 # Nothing is left to do: the table comes from the file. Other settings are refused.
 run 0 "${grid[@]}" "${compare[@]}" --out cut.jsonl --json
-holds out 'len(d["grid"]) == 4 and all(g["cases"] == 12 for g in d["grid"]) and len(d["overall"]) == 2'
+holds out '[t["cases"] for t in d["tables"]] == [12, 12, 12, 12, 24, 24]
+    and d["tables"][0]["group"] == "reattention, text.txt" and d["tables"][4]["rows"]["near"].keys() == {"600", "900"}'
 same whole.jsonl cut.jsonl
 fails 2 'was begun with answer_tokens = 6, this run has 5' "${grid[@]}" "${compare[@]}" -n 5 --out cut.jsonl
 fails 2 'with other options' "${grid[@]}" --config near:policy=full -n 6 --out cut.jsonl
