@@ -48,11 +48,11 @@ static void precise_logits_of(reattn_model *model, float *out, int n_vocab)
     int32_t tokens[PROMPT];
     for (int i = 0; i < PROMPT; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
     if (reattn__native_create(model, 512, PROMPT, REATTN_F32, REATTN_F32, false, 1, &native, &err)) fail_msg("%s", err.msg);
-    if (reattn__native_run(native, tokens, PROMPT, true, &err)) fail_msg("%s", err.msg);
+    if (reattn__native_run(native, tokens, PROMPT, 1, &err)) fail_msg("%s", err.msg);
     for (int i = 0;; i++) {
-        memcpy(out + (int64_t)i * n_vocab, reattn__native_logits(native), (size_t)n_vocab * sizeof *out);
+        memcpy(out + (int64_t)i * n_vocab, reattn__native_logits(native, i ? 0 : PROMPT - 1), (size_t)n_vocab * sizeof *out);
         if (i == STEPS) break;
-        if (reattn__native_run(native, &(int32_t){20 + i}, 1, true, &err)) fail_msg("%s", err.msg);
+        if (reattn__native_run(native, &(int32_t){20 + i}, 1, 1, &err)) fail_msg("%s", err.msg);
     }
     reattn__native_free(native);
 }

@@ -198,6 +198,15 @@ typedef bool (*reattn_progress_fn)(int64_t done, int64_t total, void *user);
  * Errors: E_ARG, E_LIMIT, E_NOMEM, E_CANCELLED, E_NAN, E_MODEL. */
 REATTN_API int reattn_session_prompt(reattn_session *session, const int32_t *tokens, int64_t n,
                                      reattn_progress_fn progress, void *user, reattn_error *err);
+/* Receives the logits [n_vocab] after the token at a position, which say what the token at the next one may be; valid
+ * during the call. Return false to stop. */
+typedef bool (*reattn_score_fn)(int64_t position, const float *logits, void *user);
+/* Appends a text of n tokens and gives the logits of every one of them, in order: perplexity, or likelihoods of given
+ * answers. It is read in chunks that start at multiples of `chunk`, without a tail, so that a text can be given piece
+ * by piece, cut at such multiples, with the same result. Costs memory for chunk x n_vocab logits. Otherwise, errors
+ * included, as reattn_session_prompt. */
+REATTN_API int reattn_session_score(reattn_session *session, const int32_t *tokens, int64_t n, reattn_score_fn fn,
+                                    void *user, reattn_error *err);
 /* Appends one generated token. Errors as above; the session is unchanged on failure. */
 REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, reattn_error *err);
 /* Logits [n_vocab] of the last token, or NULL if there are none (nothing appended yet, or rewound). Valid until the

@@ -12,7 +12,7 @@ struct reattn__bridge {
     void *user;
     reattn__hook hook;
     int8_t *logits_wanted; /* [chunk] */
-    bool has_logits;
+    int64_t T, n_logits;   /* of the last run */
 };
 
 static int replace(reattn__hook *h, struct ggml_tensor *node)
@@ -60,17 +60,17 @@ void reattn__bridge_free(reattn__bridge *b)
     free(b);
 }
 
-int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err)
+int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err)
 {
-    b->has_logits = false;
+    b->T = T;
+    b->n_logits = 0;
     if (T < 1 || T > b->chunk) return reattn__fail(err, REATTN_E_INTERNAL, "a run of %lld tokens", (long long)T);
     llama_memory_clear(llama_get_memory(b->ctx), false);
     struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
-    b->logits_wanted[T - 1] = want_logits;
+    for (int64_t t = 0; t < T; t++) b->logits_wanted[t] = t >= T - n_logits;
     batch.logits = b->logits_wanted;
     reattn__hook_start(&b->hook, T, 0);
     int rc = llama_decode(b->ctx, batch);
-    b->logits_wanted[T - 1] = 0;
     if (b->hook.code != REATTN_OK) {
         int code = b->hook.code;
         return reattn__fail(err, code, "%s", b->hook.err.msg);
@@ -78,11 +78,11 @@ int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, bool
     if (rc != 0)
         return reattn__fail(err, REATTN_E_MODEL, "libllama failed on %lld tokens (%d): %s", (long long)T, rc,
                             reattn__llama_complaint());
-    b->has_logits = want_logits;
+    b->n_logits = n_logits;
     return REATTN_OK;
 }
 
-const float *reattn__bridge_logits(const reattn__bridge *b)
+const float *reattn__bridge_logits(const reattn__bridge *b, int64_t t)
 {
-    return b->has_logits ? llama_get_logits_ith(b->ctx, -1) : NULL;
+    return t >= b->T - b->n_logits && t < b->T ? llama_get_logits_ith(b->ctx, (int32_t)t) : NULL;
 }

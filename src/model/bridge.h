@@ -24,9 +24,10 @@ int reattn__bridge_create(reattn_model *model, int64_t chunk, int n_threads, rea
                           reattn__bridge **out, reattn_error *err);
 void reattn__bridge_free(reattn__bridge *bridge);
 /* Runs T tokens; the layer function is called for every layer in order. An error that it returns ends the run and is
- * returned. With want_logits the last token's logits [n_vocab] are there until the next run. */
-int reattn__bridge_run(reattn__bridge *bridge, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err);
-const float *reattn__bridge_logits(const reattn__bridge *bridge);
+ * returned. The logits [n_vocab] of the last n_logits tokens (0 .. T) are there until the next run. */
+int reattn__bridge_run(reattn__bridge *bridge, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err);
+/* Logits of token t of that run; NULL if they were not asked for. */
+const float *reattn__bridge_logits(const reattn__bridge *bridge, int64_t t);
 
 typedef struct reattn__native reattn__native;
 
@@ -34,8 +35,8 @@ typedef struct reattn__native reattn__native;
 int reattn__native_create(reattn_model *model, int64_t n_ctx, int64_t chunk, int type_k, int type_v, bool flash,
                           int n_threads, reattn__native **out, reattn_error *err);
 void reattn__native_free(reattn__native *native);
-int reattn__native_run(reattn__native *native, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err);
+int reattn__native_run(reattn__native *native, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err);
 int reattn__native_rewind(reattn__native *native, int64_t n, reattn_error *err);
-const float *reattn__native_logits(const reattn__native *native);
+const float *reattn__native_logits(const reattn__native *native, int64_t t);
 
 #endif

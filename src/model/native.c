@@ -7,7 +7,7 @@ struct reattn__native {
     struct llama_context *ctx;
     int64_t n_ctx, chunk, n;
     int8_t *logits_wanted; /* [chunk] */
-    bool has_logits;
+    int64_t T, n_logits;   /* of the last run */
 };
 
 static enum ggml_type ggml_type_of(int dtype)
@@ -51,25 +51,25 @@ void reattn__native_free(reattn__native *b)
     free(b);
 }
 
-int reattn__native_run(reattn__native *b, const int32_t *tokens, int64_t T, bool want_logits, reattn_error *err)
+int reattn__native_run(reattn__native *b, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err)
 {
-    b->has_logits = false;
+    b->T = T;
+    b->n_logits = 0;
     if (b->n + T > b->n_ctx)
         return reattn__fail(err, REATTN_E_LIMIT,
                             "--policy native was given room for %lld tokens and %lld are there: set -c to what you need",
                             (long long)b->n_ctx, (long long)(b->n + T));
     struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
-    b->logits_wanted[T - 1] = want_logits;
+    for (int64_t t = 0; t < T; t++) b->logits_wanted[t] = t >= T - n_logits;
     batch.logits = b->logits_wanted;
     int rc = llama_decode(b->ctx, batch);
-    b->logits_wanted[T - 1] = 0;
     if (rc != 0) {
         llama_memory_seq_rm(llama_get_memory(b->ctx), 0, (llama_pos)b->n, -1);
         return reattn__fail(err, REATTN_E_MODEL, "libllama failed on %lld tokens (%d): %s", (long long)T, rc,
                             reattn__llama_complaint());
     }
     b->n += T;
-    b->has_logits = want_logits;
+    b->n_logits = n_logits;
     return REATTN_OK;
 }
 
@@ -79,11 +79,11 @@ int reattn__native_rewind(reattn__native *b, int64_t n, reattn_error *err)
         return reattn__fail(err, REATTN_E_UNSUPPORTED, "libllama cannot rewind this model's cache to %lld tokens",
                             (long long)n);
     b->n = n;
-    b->has_logits = false;
+    b->n_logits = 0;
     return REATTN_OK;
 }
 
-const float *reattn__native_logits(const reattn__native *b)
+const float *reattn__native_logits(const reattn__native *b, int64_t t)
 {
-    return b->has_logits ? llama_get_logits_ith(b->ctx, -1) : NULL;
+    return t >= b->T - b->n_logits && t < b->T ? llama_get_logits_ith(b->ctx, (int32_t)t) : NULL;
 }

@@ -67,6 +67,7 @@ int reattn_session_create(reattn_model *model, const reattn_session_params *para
     s->params = p;
     s->policy = reattn__policy_find(p.policy);
     s->layers = reattn__model_layers(model, &s->n_layer);
+    s->logits_at = -1;
     atomic_init(&s->cancel, false);
     code = s->policy->native ? create_native(s, err) : create_engine(s, err);
     if (code != REATTN_OK) {
@@ -122,7 +123,7 @@ static int check_tokens(const reattn_session *s, const int32_t *tokens, int64_t 
 static int cut(reattn_session *s, int64_t n, reattn_error *err)
 {
     s->n = n;
-    s->has_logits = false;
+    s->logits_at = -1;
     s->anchored = REATTN__MIN(s->anchored, n / s->params.chunk * s->params.chunk);
     if (s->native) return reattn__native_rewind(s->native, n, err);
     reattn__store_truncate(s->store, n);
@@ -131,7 +132,7 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
 }
 
 /* Runs one chunk or one generated token; on failure the session holds what it held before. */
-static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool want_logits, reattn_error *err)
+static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, int64_t n_logits, reattn_error *err)
 {
     int64_t before = s->n;
     int code = grow_tokens(s, before + T, err);
@@ -140,19 +141,24 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
     memcpy(s->tokens + before, tokens, (size_t)T * sizeof *tokens);
     s->n = before + T;
     s->decode = decode;
-    s->want_logits = want_logits;
-    s->has_logits = false;
-    code = s->native ? reattn__native_run(s->native, tokens, T, want_logits, err)
-                     : reattn__bridge_run(s->bridge, tokens, T, want_logits, err);
+    s->want_logits = n_logits > 0;
+    s->logits_at = -1;
+    code = s->native ? reattn__native_run(s->native, tokens, T, n_logits, err)
+                     : reattn__bridge_run(s->bridge, tokens, T, n_logits, err);
     if (code == REATTN_OK && atomic_load(&s->cancel))
         code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
     if (code != REATTN_OK) {
         cut(s, before, NULL);
         return code;
     }
-    s->has_logits = want_logits;
+    if (n_logits) s->logits_at = T - 1;
     if (!decode && before == s->anchored && T == s->params.chunk) s->anchored = s->n;
     return REATTN_OK;
+}
+
+static const float *logits_of(const reattn_session *s, int64_t t)
+{
+    return s->native ? reattn__native_logits(s->native, t) : reattn__bridge_logits(s->bridge, t);
 }
 
 int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, reattn_progress_fn progress, void *user,
@@ -167,10 +173,32 @@ int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, r
     while (s->n < end && code == REATTN_OK) {
         int64_t at = s->n, next = at < tail ? REATTN__MIN((at / C + 1) * C, tail) : REATTN__MIN(end, at + C);
         if (s->params.tail == 0) next = REATTN__MIN((at / C + 1) * C, end);
-        code = step(s, tokens + (at - start), next - at, false, next == end, err);
+        code = step(s, tokens + (at - start), next - at, false, next == end ? 1 : 0, err);
         if (code == REATTN_OK && progress && !progress(s->n - start, n, user) && s->n < end)
             code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens", (long long)(s->n - start),
                                 (long long)n);
+    }
+    s->stats.prompt_tokens += s->n - start;
+    s->stats.prompt_ms += reattn__now_ms() - t0;
+    return code;
+}
+
+int reattn_session_score(reattn_session *s, const int32_t *tokens, int64_t n, reattn_score_fn fn, void *user,
+                         reattn_error *err)
+{
+    if (!s || n < 1 || !tokens || !fn) return reattn__fail(err, REATTN_E_ARG, "reattn_session_score: no tokens");
+    int code = check_tokens(s, tokens, n, err);
+    if (code != REATTN_OK) return code;
+    atomic_store(&s->cancel, false);
+    double t0 = reattn__now_ms();
+    int64_t start = s->n, end = start + n, C = s->params.chunk;
+    while (s->n < end && code == REATTN_OK) {
+        int64_t at = s->n, T = REATTN__MIN((at / C + 1) * C, end) - at;
+        code = step(s, tokens + (at - start), T, false, T, err);
+        for (int64_t t = 0; t < T && code == REATTN_OK; t++)
+            if (!fn(at + t, logits_of(s, t), user))
+                code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens",
+                                    (long long)(s->n - start), (long long)n);
     }
     s->stats.prompt_tokens += s->n - start;
     s->stats.prompt_ms += reattn__now_ms() - t0;
@@ -184,7 +212,7 @@ int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
     if (code != REATTN_OK) return code;
     atomic_store(&s->cancel, false);
     double t0 = reattn__now_ms();
-    code = step(s, &token, 1, true, true, err);
+    code = step(s, &token, 1, true, 1, err);
     s->stats.decode_ms += reattn__now_ms() - t0;
     if (code == REATTN_OK) s->stats.decode_tokens++;
     return code;
@@ -192,8 +220,7 @@ int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
 
 const float *reattn_session_logits(const reattn_session *s)
 {
-    if (!s->has_logits) return NULL;
-    return s->native ? reattn__native_logits(s->native) : reattn__bridge_logits(s->bridge);
+    return s->logits_at < 0 ? NULL : logits_of(s, s->logits_at);
 }
 
 int64_t reattn_session_length(const reattn_session *s)

@@ -18,7 +18,7 @@ struct reattn_session {
     int32_t *tokens; /* [cap] */
     int64_t n, cap;
     int64_t anchored; /* tokens from the start that came in whole chunks at multiples of `chunk` */
-    bool has_logits;
+    int64_t logits_at; /* of the last step, the token whose logits reattn_session_logits gives; -1 = none */
 
     reattn__native *native; /* the policy is native: this, and nothing below */
     reattn__bridge *bridge;
