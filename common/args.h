@@ -16,8 +16,10 @@ enum {
     CMD_BENCH = 8,
     EVAL_NIAH = 1 << 8,
     EVAL_RECALL = 1 << 9,
+    EVAL_PPL = 1 << 10,
     EVAL_NEEDLES = EVAL_NIAH | EVAL_RECALL,
-    CMD_EVAL = EVAL_NEEDLES,
+    EVAL_ANSWERS = EVAL_NEEDLES,
+    CMD_EVAL = EVAL_ANSWERS | EVAL_PPL,
     CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL
 };
 
@@ -32,7 +34,8 @@ typedef struct eval_options {
     const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *out;
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
-    bool one_needle, chat, timings;
+    int64_t bucket;
+    bool one_needle, chat, timings, kl;
 } eval_options;
 
 struct options {

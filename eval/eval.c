@@ -21,7 +21,7 @@ int eval_start(eval *e, const options *opt, const char *task)
         rc = opt->eval.chat ? text_read(&e->template, opt->template_file)
                             : cli_fail(EXIT_USAGE, "--chat-template-file needs --chat");
     if (!rc)
-        rc = load_model(opt, native_only, &e->model);
+        rc = load_model(opt, native_only && !opt->eval.kl, &e->model);
     if (!rc)
         rc = configs_resolve(e->configs, e->n_configs, e->model);
     return rc;
@@ -80,6 +80,54 @@ int eval_interrupted(const eval *e)
         return cli_fail(EXIT_INTERRUPTED, "interrupted; %zu cases are in %s, and the same command goes on", there,
                         e->opt->eval.out);
     return cli_fail(EXIT_INTERRUPTED, "interrupted after %zu cases; with --out a run can be continued", there);
+}
+
+int eval_read_haystacks(const options *opt, haystack **out, int *n)
+{
+    const char *typed = opt->eval.haystack;
+    int most = 1, rc = EXIT_DONE;
+    for (const char *s = typed; *s; s++)
+        most += *s == ',';
+    haystack *list = calloc((size_t)most, sizeof *list);
+    if (!list)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    *out = list;
+    *n = 0;
+    for (const char *s = typed; *s && !rc;) {
+        char name[4096];
+        size_t len = strcspn(s, ",");
+        snprintf(name, sizeof name, "%.*s", (int)len, s);
+        rc = haystack_load(name, &list[(*n)++]);
+        s += len + (s[len] == ',');
+    }
+    return rc || *n ? rc : cli_fail(EXIT_USAGE, "--haystack needs at least one text");
+}
+
+void eval_free_haystacks(haystack *list, int n)
+{
+    for (int i = 0; i < n; i++)
+        haystack_free(&list[i]);
+    free(list);
+}
+
+/* N stands for 1 .. N. */
+int eval_read_seeds(const options *opt, numbers *out)
+{
+    enum { MOST = 1000000 };
+    char range[32];
+    int rc = numbers_read("--seeds", opt->eval.seeds, 1, MOST, out);
+    if (rc || strpbrk(opt->eval.seeds, ",:"))
+        return rc;
+    snprintf(range, sizeof range, "1:%lld", (long long)out->v[0]);
+    numbers_free(out);
+    return numbers_read("--seeds", range, 1, MOST, out);
+}
+
+bool eval_progress(int64_t done, int64_t total, void *user)
+{
+    eval *e = user;
+    (void)total; /* of the text at hand */
+    return progress_step(e->done + done, e->total > e->done + done ? e->total : e->done + done + 1, &e->bar);
 }
 
 /* The value of {name}, which is n bytes long; NULL if there is none of that name. */

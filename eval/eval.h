@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "args.h"
+#include "haystack.h"
 #include "numbers.h"
 #include "progress.h"
 #include "results.h"
@@ -47,6 +48,14 @@ void eval_run(eval *e);
 /* Ctrl-C: says how far it came and returns EXIT_INTERRUPTED. */
 int eval_interrupted(const eval *e);
 
+/* Of --haystack and --seeds, which several tasks have. */
+int eval_read_haystacks(const options *opt, haystack **out, int *n);
+void eval_free_haystacks(haystack *list, int n);
+int eval_read_seeds(const options *opt, numbers *out);
+
+/* Tokens that were read, of all that are to be read: a reattn_progress_fn with the eval as its user pointer. */
+bool eval_progress(int64_t done, int64_t total, void *user);
+
 /* Replaces {name} by value in a template: pairs of name and value, ended by NULL. False if there is no memory. */
 bool eval_fill(text *out, const char *template, ...);
 /* What is sent for a text: itself, or the chat template around it. */
@@ -56,5 +65,6 @@ int eval_count(const eval *e, const char *sent, size_t n, int64_t *count);
 
 int eval_niah(const options *opt);
 int eval_recall(const options *opt);
+int eval_ppl(const options *opt);
 
 #endif

@@ -68,7 +68,10 @@ int haystack_load(const char *name, haystack *out)
     static const char *const jargon[] = {".deps/jargon.txt", "/usr/share/doc/jargon-text/jargon.txt", NULL};
     struct stat st;
     const char *path = name;
-    *out = (haystack){.name = name};
+    *out = (haystack){.name = malloc(strlen(name) + 1)};
+    if (!out->name)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    strcpy(out->name, name);
     if (!strcmp(name, "repeat"))
         return text_append(&out->text, grass, strlen(grass)) ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
     if (!strcmp(name, "essays") && !(path = find("REATTN_ESSAYS", essays)))
@@ -88,6 +91,7 @@ int haystack_load(const char *name, haystack *out)
 
 void haystack_free(haystack *h)
 {
+    free(h->name);
     text_free(&h->text);
 }
 

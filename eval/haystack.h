@@ -7,7 +7,7 @@
 #include "text.h"
 
 typedef struct haystack {
-    const char *name;
+    char *name;
     text text;
 } haystack;
 

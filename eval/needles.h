@@ -3,7 +3,6 @@
 #define NEEDLES_H
 
 #include "eval.h"
-#include "haystack.h"
 
 typedef struct needle {
     int64_t depth; /* percent of the haystack */

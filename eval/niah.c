@@ -28,7 +28,6 @@ typedef struct niah {
     numbers lengths, depths, seeds;
     haystack *haystacks; /* [n_haystacks] */
     int n_haystacks;
-    char *names;  /* the names of the haystacks, cut at commas */
     text question; /* with {key} */
     bool shared;
     int64_t n_answer;
@@ -66,29 +65,9 @@ static int read_question(const char *typed, text *out)
     return fine ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
 }
 
-static int read_haystacks(niah *j)
-{
-    const char *typed = j->eval.opt->eval.haystack;
-    int n = 1, rc = EXIT_DONE;
-    for (const char *s = typed; *s; s++)
-        n += *s == ',';
-    j->names = malloc(strlen(typed) + 1);
-    j->haystacks = calloc((size_t)n, sizeof *j->haystacks);
-    if (!j->names || !j->haystacks)
-        return cli_fail(EXIT_FAILED, "out of memory");
-    strcpy(j->names, typed);
-    char *rest = j->names;
-    for (char *name; !rc && (name = strtok_r(rest, ",", &rest));)
-        rc = haystack_load(name, &j->haystacks[j->n_haystacks++]);
-    if (!rc && !j->n_haystacks)
-        rc = cli_fail(EXIT_USAGE, "--haystack needs at least one text");
-    return rc;
-}
-
 static int read_options(niah *j, const options *opt)
 {
     const eval_options *v = &opt->eval;
-    bool count = !strpbrk(v->seeds, ",:");
     if (strcmp(v->needles, "shared") && strcmp(v->needles, "one"))
         return cli_fail(EXIT_USAGE, "--needles is shared or one, not '%s'", v->needles);
     j->shared = !v->one_needle && !strcmp(v->needles, "shared");
@@ -97,13 +76,7 @@ static int read_options(niah *j, const options *opt)
     if (!rc)
         rc = numbers_read("--depths", v->depths, 0, 100, &j->depths);
     if (!rc)
-        rc = numbers_read("--seeds", v->seeds, 1, 1000000, &j->seeds);
-    if (!rc && count) { /* N stands for 1 .. N */
-        char range[32];
-        snprintf(range, sizeof range, "1:%lld", (long long)j->seeds.v[0]);
-        numbers_free(&j->seeds);
-        rc = numbers_read("--seeds", range, 1, 1000000, &j->seeds);
-    }
+        rc = eval_read_seeds(opt, &j->seeds);
     for (int i = 1; i < j->depths.n && !rc; i++)
         if (j->depths.v[i] <= j->depths.v[i - 1])
             rc = cli_fail(EXIT_USAGE, "--depths must ascend, unlike '%s'", v->depths);
@@ -114,7 +87,7 @@ static int read_options(niah *j, const options *opt)
                          strlen(v->chat ? question_chat : question_raw)) ? EXIT_DONE : EXIT_FAILED;
     if (!rc && !strstr(j->question.data ? j->question.data : "", "{key}"))
         rc = cli_fail(EXIT_USAGE, "the question must have {key} in it");
-    return rc ? rc : read_haystacks(j);
+    return rc ? rc : eval_read_haystacks(opt, &j->haystacks, &j->n_haystacks);
 }
 
 static json_t *settings_of(const niah *j)
@@ -298,10 +271,10 @@ static int run_cell(niah *j, const cell *c, void *user)
 static int report(const niah *j)
 {
     const pivot tables[] = {
-        {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0},
-        {{"haystack"}, "config", "length", "score", "% exact", 100, 1},
-        {{"config", "haystack"}, "length", "depth", "value_share", "% of layers and heads that hold the number", 100, 0},
-        {{"haystack"}, "config", "length", "value_share", "% of layers and heads that hold the number", 100, 1}};
+        {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0, false},
+        {{"haystack"}, "config", "length", "score", "% exact", 100, 1, false},
+        {{"config", "haystack"}, "length", "depth", "value_share", "% of layers and heads that hold the number", 100, 0, false},
+        {{"haystack"}, "config", "length", "value_share", "% of layers and heads that hold the number", 100, 1, false}};
     return pivot_report(j->eval.opt->json, j->eval.results, tables, strcmp(j->eval.task, "recall") ? 2 : 4);
 }
 
@@ -349,10 +322,7 @@ static int start(const options *opt, const char *task)
 {
     niah j = {0};
     int rc = run(&j, opt, task);
-    for (int i = 0; i < j.n_haystacks; i++)
-        haystack_free(&j.haystacks[i]);
-    free(j.haystacks);
-    free(j.names);
+    eval_free_haystacks(j.haystacks, j.n_haystacks);
     numbers_free(&j.lengths);
     numbers_free(&j.depths);
     numbers_free(&j.seeds);

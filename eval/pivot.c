@@ -2,6 +2,7 @@
 #include "pivot.h"
 
 #include <stdbool.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,13 +60,14 @@ static void add_cell(json_t *cells, const char *row, const char *column, double 
     json_object_set_new(cells, key, json_pack("[f, I]", sum, count));
 }
 
-static double mean(const table *t, const char *row, const char *column, long *count)
+static double mean(const table *t, const pivot *p, const char *row, const char *column, long *count)
 {
     char key[512];
     snprintf(key, sizeof key, "%s\t%s", row, column);
     const json_t *cell = json_object_get(t->cells, key);
     *count = (long)json_integer_value(json_array_get(cell, 1));
-    return *count ? json_number_value(json_array_get(cell, 0)) / (double)*count : 0;
+    double v = *count ? json_number_value(json_array_get(cell, 0)) / (double)*count : 0;
+    return p->exponential ? exp(v) : v;
 }
 
 /* The name of the table that a case belongs to. */
@@ -122,14 +124,20 @@ static json_t *groups_of(const json_t *cases, const pivot *p)
     return groups;
 }
 
+/* A mean over configurations says nothing. */
+static bool has_mean(const char *member)
+{
+    return strcmp(member, "config") != 0;
+}
+
 static void print_row(FILE *out, const table *t, const pivot *p, const char *row, int first, int width)
 {
     fprintf(out, "%*s", first, *row ? row : "all");
-    for (size_t c = 0; c <= json_array_size(t->columns); c++) {
+    for (size_t c = 0; c < json_array_size(t->columns) + has_mean(p->column); c++) {
         const char *column = json_string_value(json_array_get(t->columns, c));
         int w = column && (int)strlen(column) > width ? (int)strlen(column) : width;
         long count;
-        double v = mean(t, row, column ? column : "", &count);
+        double v = mean(t, p, row, column ? column : "", &count);
         if (count)
             fprintf(out, "%s%*.*f", column ? "  " : " | ", w, p->decimals, v * p->scale);
         else
@@ -142,7 +150,7 @@ static void print_table(FILE *out, const table *t, const pivot *p, const char *g
 {
     int first = (int)strlen(p->row), width = p->decimals ? 5 + p->decimals : 4;
     long count;
-    mean(t, "", "", &count);
+    mean(t, p, "", "", &count);
     for (size_t r = 0; r < json_array_size(t->rows); r++) {
         int n = (int)strlen(json_string_value(json_array_get(t->rows, r)));
         first = n > first ? n : first;
@@ -150,10 +158,12 @@ static void print_table(FILE *out, const table *t, const pivot *p, const char *g
     fprintf(out, "%s: %s by %s and %s, %ld cases\n%*s", group, p->unit, p->row, p->column, count, first, p->row);
     for (size_t c = 0; c < json_array_size(t->columns); c++)
         fprintf(out, "  %*s", width, json_string_value(json_array_get(t->columns, c)));
-    fprintf(out, " | %*s\n", width, "all");
+    if (has_mean(p->column))
+        fprintf(out, " | %*s", width, "all");
+    fputc('\n', out);
     for (size_t r = 0; r < json_array_size(t->rows); r++)
         print_row(out, t, p, json_string_value(json_array_get(t->rows, r)), first, width);
-    if (json_array_size(t->rows) > 1)
+    if (json_array_size(t->rows) > 1 && has_mean(p->row))
         print_row(out, t, p, "", first, width);
     fputc('\n', out);
 }
@@ -183,13 +193,13 @@ static void add_tables(json_t *list, const json_t *cases, const pivot *p)
             json_t *cells = json_object();
             for (size_t c = 0; c < json_array_size(t.columns); c++) {
                 const char *column = json_string_value(json_array_get(t.columns, c));
-                double v = mean(&t, row, column, &count);
+                double v = mean(&t, p, row, column, &count);
                 if (count)
                     json_object_set_new(cells, column, json_real(v));
             }
             json_object_set_new(rows, row, cells);
         }
-        double all = mean(&t, "", "", &count);
+        double all = mean(&t, p, "", "", &count);
         json_array_append_new(list, json_pack("{s:O, s:s, s:s, s:s, s:o, s:f, s:I}", "group", json_array_get(groups, g),
                                               "row", p->row, "column", p->column, "value", p->value, "rows", rows, "mean",
                                               all, "cases", (json_int_t)count));

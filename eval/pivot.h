@@ -4,6 +4,7 @@
 
 #include "results.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 enum { PIVOT_GROUPS = 3 };
@@ -14,6 +15,7 @@ typedef struct pivot {
     const char *unit;  /* of the numbers, in the heading */
     double scale;      /* factor on the mean */
     int decimals;
+    bool exponential; /* e to the mean is shown: perplexity from log-likelihoods */
 } pivot;
 
 /* Prints the tables of all cases: rows and columns in ascending order (numbers) or as they come (names), the last row and

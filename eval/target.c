@@ -59,14 +59,6 @@ reattn_session *target_session(target *t)
     return t->session;
 }
 
-/* Of the tokens of the whole run. */
-static bool on_progress(int64_t done, int64_t total, void *user)
-{
-    eval *e = user;
-    (void)total;
-    return progress_step(e->done + done, e->total > e->done + done ? e->total : e->done + done + 1, &e->bar);
-}
-
 /* Goes back to the last chunk boundary up to which the session holds the same tokens as a fresh one would. */
 static int go_back(target *t, const int32_t *tokens, int64_t n, int64_t *kept)
 {
@@ -92,7 +84,7 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
     double start = now_ms();
     rc = go_back(t, tokens, out->prompt_tokens, &kept);
     if (!rc) {
-        int code = reattn_session_prompt(t->session, tokens + kept, out->prompt_tokens - kept, on_progress, t->eval,
+        int code = reattn_session_prompt(t->session, tokens + kept, out->prompt_tokens - kept, eval_progress, t->eval,
                                          &err);
         t->eval->done += out->prompt_tokens - kept;
         if (code == REATTN_E_CANCELLED || interrupt_pending())

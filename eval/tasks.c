@@ -15,4 +15,10 @@ const command eval_tasks[] = {
      "when the answer began: where a needle is missed, was it not recalled, or not used?",
      "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n",
      NULL, false},
+    {"eval ppl", EVAL_PPL, NULL, eval_ppl, "perplexity by position in a text", "-m MODEL [OPTIONS]",
+     "Reads a text once and scores every token given those before it: perplexity by position, and\n"
+     "with --kl how far the predictions are from those of full attention.",
+     "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon --out ppl.jsonl\n"
+     "  reattn eval ppl -m model.gguf --lengths 8K --kl\n",
+     NULL, false},
     {0}};

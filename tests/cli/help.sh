@@ -8,16 +8,19 @@ same "$SOURCE_DIR/tests/cli/help.expected" err
 run 0 --version
 grep -qE '^reattn [0-9]+\.[0-9]+\.[0-9]+ \(.+\)$' out || complain "reattn --version says:" "$(cat out)"
 
-for command in run chat info bench; do
-    run 0 $command --help
+for command in run chat info bench 'eval niah' 'eval recall' 'eval ppl'; do
+    run 0 $command --help # a task is two words
     has out "usage: reattn $command"
     has out '--model FILE'
     has out 'Examples'
     ! grep -E '.{97}' out >long || complain "$what: too long for a terminal:" "$(cat long)"
     cp out direct
+    [[ $command == eval* ]] && continue
     run 0 help $command
     same direct out
 done
+run 0 help eval
+has out 'reattn eval TASK --help'
 run 0 run --help
 for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
     --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \
