@@ -161,13 +161,13 @@ bool eval_fill(text *out, const char *template, ...)
     return fine;
 }
 
-int eval_wrap(const eval *e, const char *body, text *out)
+int eval_wrap(const eval *e, const char *body, bool plain, text *out)
 {
     out->len = 0;
     char *formatted = NULL;
     reattn_error err;
     const reattn_message message = {"user", body};
-    if (e->opt->eval.chat && reattn_chat_format(e->model, e->template.data, &message, 1, true, &formatted, &err))
+    if (e->opt->eval.chat && !plain && reattn_chat_format(e->model, e->template.data, &message, 1, true, &formatted, &err))
         return cli_fail(EXIT_FAILED, "%s", err.msg);
     const char *sent = formatted ? formatted : body;
     bool fine = text_append(out, sent, strlen(sent));

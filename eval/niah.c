@@ -9,12 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "eval.h"
 #include "needles.h"
-#include "load.h"
 #include "pivot.h"
 #include "recall.h"
-#include "target.h"
+#include "suite.h"
 
 enum { ANSWER = 16 };
 
@@ -24,7 +22,7 @@ static const char question_chat[] = "\n\nWhat is the special magic {key} number 
                                     "Answer with the number only.";
 
 typedef struct niah {
-    eval eval;
+    suite suite;
     numbers lengths, depths, seeds;
     haystack *haystacks; /* [n_haystacks] */
     int n_haystacks;
@@ -32,6 +30,11 @@ typedef struct niah {
     bool shared;
     int64_t n_answer;
     recalls *recalls; /* of `eval recall`, while a configuration runs */
+    /* The text at hand, which the questions of all depths share. */
+    int64_t cell;    /* -1: none */
+    needle *needles; /* [depths.n] */
+    text hay;
+    int rounds;
 } niah;
 
 /* The first run of digits of an answer, commas between digits left out. */
@@ -92,7 +95,7 @@ static int read_options(niah *j, const options *opt)
 
 static json_t *settings_of(const niah *j)
 {
-    json_t *s = eval_settings(&j->eval), *depths = json_array();
+    json_t *s = eval_settings(&j->suite.eval), *depths = json_array();
     for (int i = 0; i < j->depths.n; i++)
         json_array_append_new(depths, json_integer(j->depths.v[i]));
     json_object_set_new(s, "question", json_stringn(j->question.data, j->question.len));
@@ -106,46 +109,33 @@ static json_t *settings_of(const niah *j)
 
 /* ---------------------------------------------------------------------------------------------- cases -------- */
 
-/* One text and the questions about it. */
-typedef struct cell {
-    const config *config;
+/* One text and a question about it; cases of one text follow each other. */
+typedef struct place {
     const haystack *haystack;
     int64_t seed, length;
-} cell;
+    int depth; /* index */
+} place;
 
-static void id_of(const niah *j, const cell *c, int64_t depth, char *buf, size_t cap)
+static place place_of(const niah *j, int64_t i)
 {
-    snprintf(buf, cap, "%s/%s/%s/%lld/%lld/%lld", j->eval.task, c->config->name, c->haystack->name,
-             (long long)c->length, (long long)depth, (long long)c->seed);
+    int64_t cell = i / j->depths.n, rest = cell / j->lengths.n;
+    return (place){&j->haystacks[rest / j->seeds.n], j->seeds.v[rest % j->seeds.n], j->lengths.v[cell % j->lengths.n],
+                   (int)(i % j->depths.n)};
 }
 
-/* Calls visit for every text, in the order of the file. */
-static int for_each(niah *j, const config *c, int (*visit)(niah *j, const cell *c, void *user), void *user)
+static void name_of(const suite *s, int64_t i, char *buf, size_t cap)
 {
-    int rc = EXIT_DONE;
-    for (int h = 0; h < j->n_haystacks && !rc; h++)
-        for (int s = 0; s < j->seeds.n && !rc; s++)
-            for (int l = 0; l < j->lengths.n && !rc; l++) {
-                cell one = {c, &j->haystacks[h], j->seeds.v[s], j->lengths.v[l]};
-                rc = visit(j, &one, user);
-            }
-    return rc;
+    const niah *j = s->task;
+    place p = place_of(j, i);
+    snprintf(buf, cap, "%s/%lld/%lld/%lld", p.haystack->name, (long long)p.length, (long long)j->depths.v[p.depth],
+             (long long)p.seed);
 }
 
-static int plan_cell(niah *j, const cell *c, void *user)
+static int64_t cost_of(const suite *s, const config *c, int64_t i, int64_t before)
 {
-    const reattn_session_params *p = &c->config->opt.session;
-    bool first = true;
-    int rc = EXIT_DONE;
-    (void)user;
-    for (int d = 0; d < j->depths.n && !rc; d++) {
-        char id[512];
-        int before = j->eval.cases_left;
-        id_of(j, c, j->depths.v[d], id, sizeof id);
-        rc = eval_plan(&j->eval, c->config, id, first || !j->shared ? c->length : p->chunk / 2 + p->tail);
-        first = first && j->eval.cases_left == before;
-    }
-    return rc;
+    const niah *j = s->task;
+    bool follows = j->shared && before >= 0 && before / j->depths.n == i / j->depths.n;
+    return follows ? c->opt.session.chunk / 2 + c->opt.session.tail : place_of(j, i).length;
 }
 
 static bool question_for(const niah *j, const needle *n, text *out)
@@ -161,7 +151,7 @@ static int longest_question(const niah *j, const needle *list, int n, text *out)
     text one = {0};
     int rc = EXIT_DONE;
     for (int i = 0; i < n && !rc; i++) {
-        rc = question_for(j, &list[i], &one) ? eval_count(&j->eval, one.data, one.len, &count)
+        rc = question_for(j, &list[i], &one) ? eval_count(&j->suite.eval, one.data, one.len, &count)
                                              : cli_fail(EXIT_FAILED, "out of memory");
         if (!rc && count > most) {
             most = count;
@@ -173,161 +163,140 @@ static int longest_question(const niah *j, const needle *list, int n, text *out)
     return rc;
 }
 
+/* Makes the text of a case the one at hand. */
+static int make_text(niah *j, int64_t i)
+{
+    place p = place_of(j, i);
+    int64_t cell = j->shared ? i / j->depths.n : i;
+    text ask = {0};
+    if (cell == j->cell)
+        return EXIT_DONE;
+    j->cell = -1;
+    free(j->needles);
+    j->needles = NULL;
+    int rc = needles_draw(p.seed, &j->depths, &j->needles);
+    if (rc)
+        return rc;
+    const needle *hidden = j->shared ? j->needles : &j->needles[p.depth];
+    int n = j->shared ? j->depths.n : 1;
+    rc = longest_question(j, hidden, n, &ask);
+    if (!rc)
+        rc = needles_fit(&j->suite.eval, p.haystack, p.seed, p.length, hidden, n, ask.data, &j->hay, &j->rounds);
+    if (!rc)
+        j->cell = cell;
+    text_free(&ask);
+    return rc;
+}
+
+static int make_case(suite *s, int64_t i, sample *out)
+{
+    niah *j = s->task;
+    place p = place_of(j, i);
+    int rc = make_text(j, i);
+    if (rc)
+        return rc;
+    const needle *n = &j->needles[p.depth];
+    out->limit = j->n_answer;
+    out->expected = json_string(n->value);
+    out->own = json_pack("{s:s, s:i, s:I, s:I, s:I, s:s}", "haystack", p.haystack->name, "rounds", j->rounds, "length",
+                         (json_int_t)p.length, "depth", (json_int_t)n->depth, "seed", (json_int_t)p.seed, "key", n->key);
+    bool fine = text_append(&out->prompt, j->hay.data, j->hay.len) &&
+                eval_fill(&out->prompt, j->question.data, "key", n->key, NULL);
+    return fine && out->own ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
+}
+
+static double score(const sample *one, const char *answer)
+{
+    char number[64];
+    first_number(answer, number, sizeof number);
+    return !strcmp(number, json_string_value(one->expected));
+}
+
+/* --------------------------------------------------------------------------------------------- recall -------- */
+
 /* Where a needle is among the tokens that the session holds. */
-static int find_needle(const niah *j, reattn_session *s, const text *sent, const needle *n, passage *out)
+static int find_needle(const niah *j, const reattn_session *s, const text *sent, const sample *one, passage *out)
 {
     const int32_t *tokens = reattn_session_tokens(s);
+    const reattn_model *model = j->suite.eval.model;
     int64_t held = reattn_session_length(s);
+    const needle *n = j->needles;
+    while (strcmp(n->value, json_string_value(one->expected)))
+        n++;
     const char *sentence = strstr(sent->data, n->sentence), *value = sentence ? strstr(sentence, n->value) : NULL;
     if (!value)
         return cli_fail(EXIT_FAILED, "the chat template changes the text: where a needle is cannot be told");
-    int rc = recall_locate(j->eval.model, sent->data, sent->len, tokens, held, (size_t)(sentence - sent->data),
-                           (size_t)(sentence - sent->data) + strlen(n->sentence), &out->first, &out->end);
+    size_t at = (size_t)(sentence - sent->data), value_at = (size_t)(value - sent->data);
+    int rc = recall_locate(model, sent->data, sent->len, tokens, held, at, at + strlen(n->sentence), &out->first, &out->end);
     return rc ? rc
-              : recall_locate(j->eval.model, sent->data, sent->len, tokens, held, (size_t)(value - sent->data),
-                              (size_t)(value - sent->data) + strlen(n->value), &out->value, &out->value_end);
+              : recall_locate(model, sent->data, sent->len, tokens, held, value_at, value_at + strlen(n->value),
+                              &out->value, &out->value_end);
 }
 
-static int ask(niah *j, target *t, const text *sent, const needle *n, reply *r, json_t **recalled)
+static int inspect(suite *s, target *t, const text *sent, sample *one)
 {
+    niah *j = s->task;
     passage p;
-    reattn_session_reset_stats(target_session(t));
-    int rc = target_read(t, sent->data, sent->len, r);
-    if (!rc && j->recalls && !(rc = find_needle(j, target_session(t), sent, n, &p))) {
-        *recalled = recall_measure(j->recalls, j->eval.model, target_session(t), &p);
-        rc = *recalled ? EXIT_DONE : EXIT_FAILED;
-    }
-    return rc ? rc : target_answer(t, j->n_answer, r);
-}
-
-static int run_case(niah *j, const cell *c, target *t, const char *id, const text *hay, int rounds, const needle *n)
-{
-    text body = {0}, sent = {0};
-    reply r = {0};
-    char number[64];
-    json_t *recalled = NULL;
-    int rc = text_append(&body, hay->data, hay->len) && eval_fill(&body, j->question.data, "key", n->key, NULL)
-                 ? eval_wrap(&j->eval, body.data, &sent)
-                 : cli_fail(EXIT_FAILED, "out of memory");
-    if (!rc)
-        rc = ask(j, t, &sent, n, &r, &recalled);
-    if (!rc) {
-        first_number(r.answer.data, number, sizeof number);
-        json_t *one = eval_case(&j->eval, c->config, id);
-        json_t *own = json_pack("{s:s, s:i, s:I, s:I, s:I, s:s, s:s, s:s%, s:i, s:I, s:f}", "haystack", c->haystack->name,
-                                "rounds", rounds, "length", (json_int_t)c->length, "depth", (json_int_t)n->depth, "seed",
-                                (json_int_t)c->seed, "key", n->key, "expected", n->value, "answer", r.answer.data,
-                                r.answer.len, "score", !strcmp(number, n->value), "prompt_tokens",
-                                (json_int_t)r.prompt_tokens, "ms", r.ms);
-        if (one && own)
-            json_object_update(one, own);
-        if (one && recalled)
-            json_object_update(one, recalled);
-        json_decref(own);
-        rc = results_add(j->eval.results, one);
-    }
+    int rc = find_needle(j, target_session(t), sent, one, &p);
+    json_t *recalled = rc ? NULL : recall_measure(j->recalls, s->eval.model, target_session(t), &p);
+    if (!rc && recalled)
+        json_object_update(one->own, recalled);
     json_decref(recalled);
-    text_free(&r.answer);
-    text_free(&body);
-    text_free(&sent);
-    return rc;
+    return rc || recalled ? rc : EXIT_FAILED;
 }
 
-static int run_cell(niah *j, const cell *c, void *user)
+static int watch(suite *s, target *t, bool open)
 {
-    needle *list;
-    text hay = {0}, ask = {0};
-    int rounds = 1;
-    int rc = needles_draw(c->seed, &j->depths, &list);
-    if (rc)
-        return rc;
-    bool built = false;
-    for (int i = 0; i < j->depths.n && !rc; i++) {
-        char id[512];
-        bool has;
-        id_of(j, c, list[i].depth, id, sizeof id);
-        rc = results_has(j->eval.results, id, c->config->options, &has);
-        if (rc || has)
-            continue;
-        const needle *hidden = j->shared ? list : &list[i];
-        int n_hidden = j->shared ? j->depths.n : 1;
-        if (!built || !j->shared) {
-            rc = longest_question(j, hidden, n_hidden, &ask);
-            if (!rc)
-                rc = needles_fit(&j->eval, c->haystack, c->seed, c->length, hidden, n_hidden, ask.data, &hay, &rounds);
-            built = true;
-        }
-        if (!rc)
-            rc = run_case(j, c, user, id, &hay, rounds, &list[i]);
-    }
-    text_free(&hay);
-    text_free(&ask);
-    free(list);
-    return rc;
+    niah *j = s->task;
+    if (open)
+        return recalls_watch(target_session(t), &j->recalls);
+    recalls_free(j->recalls);
+    j->recalls = NULL;
+    return EXIT_DONE;
 }
 
-/* --------------------------------------------------------------------------------------------- output -------- */
+/* ------------------------------------------------------------------------------------------- the tasks ------- */
 
-static int report(const niah *j)
+static int run(niah *j, const options *opt, const char *task)
 {
     const pivot tables[] = {
         {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0, false},
         {{"haystack"}, "config", "length", "score", "% exact", 100, 1, false},
-        {{"config", "haystack"}, "length", "depth", "value_share", "% of layers and heads that hold the number", 100, 0, false},
+        {{"config", "haystack"}, "length", "depth", "value_share", "% of layers and heads that hold the number", 100, 0,
+         false},
         {{"haystack"}, "config", "length", "value_share", "% of layers and heads that hold the number", 100, 1, false}};
-    return pivot_report(j->eval.opt->json, j->eval.results, tables, strcmp(j->eval.task, "recall") ? 2 : 4);
-}
-
-static int run_config(niah *j, const config *c)
-{
-    int64_t room = 0;
-    target *t;
-    for (int i = 0; i < j->lengths.n; i++)
-        room = j->lengths.v[i] > room ? j->lengths.v[i] : room;
-    int rc = target_open(&j->eval, c, room + j->n_answer, &t);
-    if (rc)
-        return rc;
-    j->eval.bar.label = c->name;
-    if (!strcmp(j->eval.task, "recall"))
-        rc = recalls_watch(target_session(t), &j->recalls);
-    if (!rc)
-        rc = for_each(j, c, run_cell, t);
-    recalls_free(j->recalls);
-    j->recalls = NULL;
-    target_close(t);
-    return rc;
-}
-
-static int run(niah *j, const options *opt, const char *task)
-{
-    int rc = eval_start(&j->eval, opt, task);
+    bool recall = !strcmp(task, "recall");
+    suite *s = &j->suite;
+    int rc = eval_start(&s->eval, opt, task);
     if (!rc)
         rc = read_options(j, opt);
-    if (!rc)
-        rc = eval_open_results(&j->eval, settings_of(j));
-    for (int i = 0; i < j->eval.n_configs && !rc; i++)
-        rc = for_each(j, &j->eval.configs[i], plan_cell, NULL);
     if (rc)
         return rc;
-    eval_run(&j->eval);
-    for (int i = 0; i < j->eval.n_configs && !rc && j->eval.cases_left; i++)
-        rc = run_config(j, &j->eval.configs[i]);
-    progress_clear();
-    if (rc == EXIT_INTERRUPTED)
-        return eval_interrupted(&j->eval);
-    return rc ? rc : report(j);
+    s->task = j;
+    s->n = (int64_t)j->n_haystacks * j->seeds.n * j->lengths.n * j->depths.n;
+    for (int i = 0; i < j->lengths.n; i++)
+        s->room = j->lengths.v[i] + j->n_answer > s->room ? j->lengths.v[i] + j->n_answer : s->room;
+    s->name = name_of;
+    s->cost = cost_of;
+    s->make = make_case;
+    s->score = score;
+    s->inspect = recall ? inspect : NULL;
+    s->watch = recall ? watch : NULL;
+    return suite_run(s, settings_of(j), tables, recall ? 4 : 2);
 }
 
 static int start(const options *opt, const char *task)
 {
-    niah j = {0};
+    niah j = {.cell = -1};
     int rc = run(&j, opt, task);
     eval_free_haystacks(j.haystacks, j.n_haystacks);
     numbers_free(&j.lengths);
     numbers_free(&j.depths);
     numbers_free(&j.seeds);
+    free(j.needles);
+    text_free(&j.hay);
     text_free(&j.question);
-    eval_end(&j.eval);
+    eval_end(&j.suite.eval);
     return rc;
 }
 

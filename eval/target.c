@@ -82,6 +82,7 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
     if (rc)
         return rc;
     double start = now_ms();
+    reattn_session_reset_stats(t->session);
     rc = go_back(t, tokens, out->prompt_tokens, &kept);
     if (!rc) {
         int code = reattn_session_prompt(t->session, tokens + kept, out->prompt_tokens - kept, eval_progress, t->eval,
@@ -107,10 +108,4 @@ int target_answer(target *t, int64_t limit, reply *out)
     out->tokens = a.tokens;
     out->ms += now_ms() - start;
     return !rc && interrupt_pending() ? EXIT_INTERRUPTED : rc;
-}
-
-int target_ask(target *t, const char *prompt, size_t n, int64_t limit, reply *out)
-{
-    int rc = target_read(t, prompt, n, out);
-    return rc ? rc : target_answer(t, limit, out);
 }

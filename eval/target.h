@@ -16,13 +16,10 @@ typedef struct reply {
 int target_open(eval *e, const config *c, int64_t room, target **out);
 void target_close(target *t);
 
-/* Sends a prompt and takes the likeliest token `limit` times, or until the model ends. Where a prompt begins like the
- * one before it, what is there up to a chunk boundary is used again: the answer is the same, bit for bit, as that of a
- * session that reads it all. EXIT_INTERRUPTED (nothing printed) after Ctrl-C. out->answer is the caller's, on failure
- * too. */
-int target_ask(target *t, const char *prompt, size_t n, int64_t limit, reply *out);
-/* The two halves of it. */
+/* Reads a prompt. Where it begins like the one before it, what is there up to a chunk boundary is used again: the answer
+ * is the same, bit for bit, as that of a session that reads it all. EXIT_INTERRUPTED (nothing printed) after Ctrl-C. */
 int target_read(target *t, const char *prompt, size_t n, reply *out);
+/* Takes the likeliest token `limit` times, or until the model ends. out->answer is the caller's, on failure too. */
 int target_answer(target *t, int64_t limit, reply *out);
 
 reattn_session *target_session(target *t);

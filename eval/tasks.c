@@ -8,7 +8,8 @@ const command eval_tasks[] = {
      "Hides sentences with random numbers in a long text and asks for each. One text carries the\n"
      "needles of all depths and is read once; --one-needle is the classic test, a text for each.",
      "  reattn eval niah -m model.gguf --lengths 8K,16K --depths 0:100:10 --seeds 3 --out niah.jsonl\n"
-     "  reattn eval niah -m model.gguf --policy reattention,streaming --config paper:recall-window=32,tail=0\n",
+     "  reattn eval niah -m model.gguf --policy reattention,streaming \\\n"
+     "      --config paper:recall-window=32,tail=0\n",
      NULL, false},
     {"eval recall", EVAL_RECALL, NULL, eval_recall, "whether each layer's scope held the needle", "-m MODEL [OPTIONS]",
      "Asks as niah does, and says in how many layers and KV heads the number was within the scope\n"
@@ -18,7 +19,7 @@ const command eval_tasks[] = {
     {"eval ppl", EVAL_PPL, NULL, eval_ppl, "perplexity by position in a text", "-m MODEL [OPTIONS]",
      "Reads a text once and scores every token given those before it: perplexity by position, and\n"
      "with --kl how far the predictions are from those of full attention.",
-     "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon --out ppl.jsonl\n"
+     "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon\n"
      "  reattn eval ppl -m model.gguf --lengths 8K --kl\n",
      NULL, false},
     {0}};

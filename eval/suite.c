@@ -1,0 +1,110 @@
+/* suite.c - see suite.h. */
+#include "suite.h"
+
+#include <stdio.h>
+
+static void id_of(const suite *s, const config *c, int64_t i, char *buf, size_t cap)
+{
+    char name[512];
+    s->name(s, i, name, sizeof name);
+    snprintf(buf, cap, "%s/%s/%s", s->eval.task, c->name, name);
+}
+
+static int plan(suite *s, const config *c)
+{
+    int64_t before = -1;
+    int rc = EXIT_DONE;
+    for (int64_t i = 0; i < s->n && !rc; i++) {
+        char id[640];
+        int left = s->eval.cases_left;
+        id_of(s, c, i, id, sizeof id);
+        rc = eval_plan(&s->eval, c, id, s->cost(s, c, i, before));
+        if (s->eval.cases_left != left)
+            before = i;
+    }
+    return rc;
+}
+
+static int write_record(suite *s, const config *c, const char *id, const sample *one, const reply *r)
+{
+    json_t *record = eval_case(&s->eval, c, id);
+    if (!record)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    json_object_update(record, one->own);
+    json_object_set(record, "expected", one->expected);
+    json_object_set_new(record, "answer", json_stringn(r->answer.data, r->answer.len));
+    json_object_set_new(record, "score", json_real(s->score(one, r->answer.data)));
+    json_object_set_new(record, "prompt_tokens", json_integer(r->prompt_tokens));
+    json_object_set_new(record, "answer_tokens", json_integer(r->tokens));
+    json_object_set_new(record, "ms", json_real(r->ms));
+    return results_add(s->eval.results, record);
+}
+
+static int run_case(suite *s, const config *c, target *t, const char *id, int64_t i)
+{
+    sample one = {0};
+    text sent = {0};
+    reply r = {0};
+    int rc = s->make(s, i, &one);
+    if (!rc && !one.own && !(one.own = json_object()))
+        rc = cli_fail(EXIT_FAILED, "out of memory");
+    if (!rc)
+        rc = eval_wrap(&s->eval, one.prompt.data, one.plain, &sent);
+    if (!rc)
+        rc = target_read(t, sent.data, sent.len, &r);
+    if (!rc && s->inspect)
+        rc = s->inspect(s, t, &sent, &one);
+    if (!rc)
+        rc = target_answer(t, one.limit, &r);
+    if (!rc)
+        rc = write_record(s, c, id, &one, &r);
+    text_free(&r.answer);
+    text_free(&sent);
+    text_free(&one.prompt);
+    json_decref(one.expected);
+    json_decref(one.own);
+    return rc;
+}
+
+static int run_config(suite *s, const config *c)
+{
+    target *t = NULL;
+    int rc = EXIT_DONE;
+    s->eval.bar.label = c->name;
+    for (int64_t i = 0; i < s->n && !rc; i++) {
+        char id[640];
+        bool has;
+        id_of(s, c, i, id, sizeof id);
+        rc = results_has(s->eval.results, id, c->options, &has);
+        if (rc || has)
+            continue;
+        if (!t) {
+            rc = target_open(&s->eval, c, s->room, &t);
+            if (!rc && s->watch)
+                rc = s->watch(s, t, true);
+        }
+        if (!rc)
+            rc = run_case(s, c, t, id, i);
+    }
+    if (t && s->watch)
+        s->watch(s, t, false);
+    target_close(t);
+    return rc;
+}
+
+int suite_run(suite *s, json_t *settings, const pivot *tables, int n_tables)
+{
+    eval *e = &s->eval;
+    int rc = eval_open_results(e, settings);
+    for (int i = 0; i < e->n_configs && !rc; i++)
+        rc = plan(s, &e->configs[i]);
+    if (rc)
+        return rc;
+    eval_run(e);
+    for (int i = 0; i < e->n_configs && !rc; i++)
+        rc = run_config(s, &e->configs[i]);
+    progress_clear();
+    if (rc == EXIT_INTERRUPTED)
+        return eval_interrupted(e);
+    return rc ? rc : pivot_report(e->opt->json, e->results, tables, n_tables);
+}
