@@ -17,8 +17,11 @@ enum {
     EVAL_NIAH = 1 << 8,
     EVAL_RECALL = 1 << 9,
     EVAL_PPL = 1 << 10,
+    EVAL_PASSKEY = 1 << 11,
+    EVAL_RULER = 1 << 12,
     EVAL_NEEDLES = EVAL_NIAH | EVAL_RECALL,
-    EVAL_ANSWERS = EVAL_NEEDLES,
+    EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER, /* texts of a given length */
+    EVAL_ANSWERS = EVAL_MADE,
     CMD_EVAL = EVAL_ANSWERS | EVAL_PPL,
     CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL
 };
@@ -31,7 +34,7 @@ typedef struct arg_list {
 
 /* Texts as they were typed; eval/ gives them their meaning. */
 typedef struct eval_options {
-    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *out;
+    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *write, *predictions, *out;
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
     int64_t bucket;

@@ -161,7 +161,7 @@ bool eval_fill(text *out, const char *template, ...)
     return fine;
 }
 
-int eval_wrap(const eval *e, const char *body, bool plain, text *out)
+int eval_wrap(const eval *e, const char *body, const char *lead, bool plain, text *out)
 {
     out->len = 0;
     char *formatted = NULL;
@@ -170,7 +170,7 @@ int eval_wrap(const eval *e, const char *body, bool plain, text *out)
     if (e->opt->eval.chat && !plain && reattn_chat_format(e->model, e->template.data, &message, 1, true, &formatted, &err))
         return cli_fail(EXIT_FAILED, "%s", err.msg);
     const char *sent = formatted ? formatted : body;
-    bool fine = text_append(out, sent, strlen(sent));
+    bool fine = text_append(out, sent, strlen(sent)) && (!lead || text_append(out, lead, strlen(lead)));
     reattn_free(formatted);
     return fine ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
 }

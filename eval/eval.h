@@ -58,13 +58,16 @@ bool eval_progress(int64_t done, int64_t total, void *user);
 
 /* Replaces {name} by value in a template: pairs of name and value, ended by NULL. False if there is no memory. */
 bool eval_fill(text *out, const char *template, ...);
-/* What is sent for a text: itself, or with --chat, unless `plain`, the chat template around it. */
-int eval_wrap(const eval *e, const char *body, bool plain, text *out);
+/* What is sent for a text: itself, or with --chat, unless `plain`, the chat template around it; then what the answer
+ * begins with, which may be NULL. */
+int eval_wrap(const eval *e, const char *body, const char *lead, bool plain, text *out);
 /* Tokens of what is sent. */
 int eval_count(const eval *e, const char *sent, size_t n, int64_t *count);
 
 int eval_niah(const options *opt);
 int eval_recall(const options *opt);
 int eval_ppl(const options *opt);
+int eval_passkey(const options *opt);
+int eval_ruler(const options *opt);
 
 #endif

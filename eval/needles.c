@@ -82,7 +82,7 @@ static int count_with(const eval *e, const text *body, const char *ask, int64_t 
 {
     text whole = {0}, sent = {0};
     bool fine = text_append(&whole, body->data, body->len) && text_append(&whole, ask, strlen(ask));
-    int rc = fine ? eval_wrap(e, whole.data, false, &sent) : cli_fail(EXIT_FAILED, "out of memory");
+    int rc = fine ? eval_wrap(e, whole.data, NULL, false, &sent) : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)
         rc = eval_count(e, sent.data, sent.len, count);
     text_free(&whole);

@@ -161,6 +161,11 @@ int results_has(results *r, const char *id, const json_t *options, bool *has)
                                 "another --out", r->path, id);
 }
 
+const json_t *results_find(const results *r, const char *id)
+{
+    return json_object_get(r->by_id, id);
+}
+
 static void drop_timings(json_t *one)
 {
     const char *key;

@@ -16,6 +16,8 @@ typedef struct results results;
 int results_open(const char *path, json_t *settings, bool timings, results **out);
 /* The case is there already. An error if it is there with other options. */
 int results_has(results *r, const char *id, const json_t *options, bool *has);
+/* A case, borrowed, or NULL. */
+const json_t *results_find(const results *r, const char *id);
 /* Writes a case; takes it over. */
 int results_add(results *r, json_t *one);
 /* All cases, those of earlier runs too, in the order of the file. Borrowed. */

@@ -10,6 +10,13 @@ static void id_of(const suite *s, const config *c, int64_t i, char *buf, size_t 
     snprintf(buf, cap, "%s/%s/%s", s->eval.task, c->name, name);
 }
 
+const json_t *suite_case(const suite *s, const config *c, int64_t i)
+{
+    char id[640];
+    id_of(s, c, i, id, sizeof id);
+    return results_find(s->eval.results, id);
+}
+
 static int plan(suite *s, const config *c)
 {
     int64_t before = -1;
@@ -49,7 +56,7 @@ static int run_case(suite *s, const config *c, target *t, const char *id, int64_
     if (!rc && !one.own && !(one.own = json_object()))
         rc = cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)
-        rc = eval_wrap(&s->eval, one.prompt.data, one.plain, &sent);
+        rc = eval_wrap(&s->eval, one.prompt.data, one.lead.data, one.plain, &sent);
     if (!rc)
         rc = target_read(t, sent.data, sent.len, &r);
     if (!rc && s->inspect)
@@ -61,6 +68,7 @@ static int run_case(suite *s, const config *c, target *t, const char *id, int64_
     text_free(&r.answer);
     text_free(&sent);
     text_free(&one.prompt);
+    text_free(&one.lead);
     json_decref(one.expected);
     json_decref(one.own);
     return rc;

@@ -12,6 +12,7 @@
 /* One case. What is in it is freed by the suite. */
 typedef struct sample {
     text prompt;          /* what is asked, before a chat template */
+    text lead;            /* what the answer begins with; after the template's opening of the answer */
     bool plain;           /* never put into a chat template, whatever --chat says */
     int64_t limit;        /* most tokens of the answer */
     const char *set;      /* which score is to be computed, where a task has several */
@@ -35,6 +36,8 @@ typedef struct suite {
     int (*watch)(struct suite *s, target *t, bool open);
 } suite;
 
+/* The record of a case, if it is there. Borrowed. */
+const json_t *suite_case(const suite *s, const config *c, int64_t i);
 /* Opens the results with the settings (taken over), runs all cases and prints the tables. */
 int suite_run(suite *s, json_t *settings, const pivot *tables, int n_tables);
 

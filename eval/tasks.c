@@ -22,4 +22,14 @@ const command eval_tasks[] = {
      "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon\n"
      "  reattn eval ppl -m model.gguf --lengths 8K --kl\n",
      NULL, false},
+    {"eval passkey", EVAL_PASSKEY, NULL, eval_passkey, "a pass key in a text that repeats itself", "-m MODEL [OPTIONS]",
+     "Hides a number of five digits among repeated sentences and asks for it.",
+     "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n",
+     NULL, false},
+    {"eval ruler", EVAL_RULER, NULL, eval_ruler, "RULER's synthetic tasks, made offline", "-m MODEL [OPTIONS]",
+     "Needles with several keys, values and queries, variable tracking, common and frequent words;\n"
+     "--seeds N makes N samples of each. The files are those of RULER's own scripts.",
+     "  reattn eval ruler -m model.gguf --lengths 8K,16K --seeds 20 --out ruler.jsonl\n"
+     "  reattn eval ruler -m model.gguf --tasks vt,fwe --lengths 8K --seeds 500 --write data\n",
+     NULL, false},
     {0}};
