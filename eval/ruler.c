@@ -177,7 +177,8 @@ static int write_data(ruler *j, const char *folder)
             rc = files_line(f, data_of(&one, &p, tokens));
         drop_sample(&one);
     }
-    return files_close(f) || rc ? EXIT_FAILED : EXIT_DONE;
+    int closed = files_close(f);
+    return rc ? rc : closed;
 }
 
 /* FOLDER/CONFIG/LENGTH/TASK.jsonl, from the records: the texts are made again. */
@@ -209,7 +210,8 @@ static int write_predictions(ruler *j, const char *folder)
                 rc = files_line(f, line);
             drop_sample(&one);
         }
-    return files_close(f) || rc ? EXIT_FAILED : EXIT_DONE;
+    int closed = files_close(f);
+    return rc ? rc : closed;
 }
 
 /* --------------------------------------------------------------------------------------------- options ------- */
