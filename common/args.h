@@ -20,8 +20,12 @@ enum {
     EVAL_PASSKEY = 1 << 11,
     EVAL_RULER = 1 << 12,
     EVAL_NEEDLES = EVAL_NIAH | EVAL_RECALL,
-    EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER, /* texts of a given length */
-    EVAL_ANSWERS = EVAL_MADE,
+    EVAL_INFINITE = 1 << 13,
+    EVAL_LONGBENCH = 1 << 14,
+    EVAL_LEVAL = 1 << 15,
+    EVAL_READ = EVAL_INFINITE | EVAL_LONGBENCH | EVAL_LEVAL, /* published files */
+    EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER | EVAL_INFINITE, /* texts of a given length */
+    EVAL_ANSWERS = EVAL_MADE | EVAL_READ,
     CMD_EVAL = EVAL_ANSWERS | EVAL_PPL,
     CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL
 };
@@ -34,11 +38,11 @@ typedef struct arg_list {
 
 /* Texts as they were typed; eval/ gives them their meaning. */
 typedef struct eval_options {
-    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *write, *predictions, *out;
+    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *data, *write, *predictions, *prompts, *out;
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
-    int64_t bucket;
-    bool one_needle, chat, timings, kl;
+    int64_t bucket, samples;
+    bool one_needle, chat, timings, kl, second;
 } eval_options;
 
 struct options {

@@ -69,5 +69,8 @@ int eval_recall(const options *opt);
 int eval_ppl(const options *opt);
 int eval_passkey(const options *opt);
 int eval_ruler(const options *opt);
+int eval_infinitebench(const options *opt);
+int eval_longbench(const options *opt);
+int eval_leval(const options *opt);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fit.h"
 #include "metric_match.h"
 #include "random.h"
 #include "suite.h"
@@ -55,39 +56,44 @@ static bool build(int64_t n, int64_t depth, const char *key, text *out)
     return fine && eval_fill(out, "\nWhat is the pass key?", NULL);
 }
 
+static const char lead[] = "\n\nThe pass key is";
+
+typedef struct sizing {
+    const eval *eval;
+    const place *place;
+    const char *key;
+    text *prompt;
+} sizing;
+
+static int count(void *user, int64_t size, int64_t *tokens)
+{
+    sizing *z = user;
+    text sent = {0};
+    int rc = build(size, z->place->depth, z->key, z->prompt) ? eval_wrap(z->eval, z->prompt->data, lead, false, &sent)
+                                                             : cli_fail(EXIT_FAILED, "out of memory");
+    if (!rc)
+        rc = eval_count(z->eval, sent.data, sent.len, tokens);
+    text_free(&sent);
+    return rc;
+}
+
 static int make_case(suite *s, int64_t i, sample *out)
 {
     place p = place_of(s->task, i);
     char stream[64], key[24];
-    int64_t fits = -1, over = p.length, count;
-    int rc = EXIT_DONE;
+    int64_t size;
     snprintf(stream, sizeof stream, "passkey %lld %lld", (long long)p.length, (long long)p.depth);
     rng r = rng_start(p.seed, stream);
     snprintf(key, sizeof key, "%lld", (long long)(10000 + rng_below(&r, 90000)));
-    if (!text_append(&out->lead, "\n\nThe pass key is", strlen("\n\nThe pass key is")))
-        return cli_fail(EXIT_FAILED, "out of memory");
-    for (int64_t n = p.length / 24; !rc && over - fits > 1; n = fits + (over - fits) / 2) {
-        text sent = {0};
-        n = n >= over ? fits + (over - fits) / 2 : n;
-        rc = build(n, p.depth, key, &out->prompt) ? eval_wrap(&s->eval, out->prompt.data, out->lead.data, false, &sent)
-                                                  : cli_fail(EXIT_FAILED, "out of memory");
-        if (!rc)
-            rc = eval_count(&s->eval, sent.data, sent.len, &count);
-        if (count <= p.length)
-            fits = n;
-        else
-            over = n;
-        text_free(&sent);
-    }
-    if (!rc && fits < 0)
-        rc = cli_fail(EXIT_USAGE, "--lengths %lld is too short for a pass key", (long long)p.length);
-    if (!rc && !build(fits, p.depth, key, &out->prompt))
-        rc = cli_fail(EXIT_FAILED, "out of memory");
+    int rc = fit_size("a pass key", p.length, 0, INT64_C(1) << 30, count, &(sizing){&s->eval, &p, key, &out->prompt}, &size);
+    if (rc)
+        return rc;
     out->limit = s->eval.opt->eval.n_answer ? s->eval.opt->eval.n_answer : ANSWER;
     out->expected = json_string(key);
     out->own = json_pack("{s:I, s:I, s:I}", "length", (json_int_t)p.length, "depth", (json_int_t)p.depth, "seed",
                          (json_int_t)p.seed);
-    return rc;
+    bool fine = build(size, p.depth, key, &out->prompt) && text_append(&out->lead, lead, sizeof lead - 1);
+    return fine ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
 }
 
 static double score(const sample *one, const char *answer)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "fit.h"
 #include "ruler_text.h"
 #include "suite.h"
 
@@ -47,9 +48,16 @@ static int64_t cost_of(const suite *s, const config *c, int64_t i, int64_t befor
 
 /* ------------------------------------------------------------------------------------------------ fit -------- */
 
+typedef struct sizing {
+    ruler *job;
+    const place *place;
+} sizing;
+
 /* Tokens of a text of `size`, with those of the answer. */
-static int count(ruler *j, const place *p, int64_t size, int64_t *tokens)
+static int count(void *user, int64_t size, int64_t *tokens)
 {
+    ruler *j = ((sizing *)user)->job;
+    const place *p = ((sizing *)user)->place;
     text prompt = {0}, lead = {0}, sent = {0};
     json_t *outputs = NULL;
     bool fine = ruler_make(p->task, &j->source, p->seed, p->length, size, j->icl_size, &prompt, &lead, &outputs);
@@ -64,32 +72,13 @@ static int count(ruler *j, const place *p, int64_t size, int64_t *tokens)
     return rc;
 }
 
-/* The largest size that fits the length, as RULER's generators look for it. */
 static int fit(ruler *j, const place *p, int64_t *size)
 {
-    int64_t fits = ruler_least(p->task), most = ruler_most(p->task, &j->source), over = most + 1, tokens;
-    int rc = count(j, p, fits, &tokens);
-    if (!rc && tokens > p->length)
-        return cli_fail(EXIT_USAGE, "%s needs at least %lld tokens: more than --lengths %lld", p->task->name,
-                        (long long)tokens, (long long)p->length);
-    int64_t guess = fits;
-    while (!rc && over - fits > 1) {
-        /* By proportion while nothing is over, then by halves. */
-        guess = over <= most ? fits + (over - fits) / 2 : (int64_t)(1.02 * (double)fits * (double)p->length / (double)tokens) + 1;
-        guess = guess > most ? most : guess;
-        rc = count(j, p, guess, &tokens);
-        if (!rc && tokens <= p->length) {
-            fits = guess;
-            if (fits == most)
-                break;
-        } else {
-            over = guess;
-        }
-    }
-    if (!rc && fits == most && p->task->kind == RULER_CWE)
+    int64_t most = ruler_most(p->task, &j->source);
+    int rc = fit_size(p->task->name, p->length, ruler_least(p->task), most, count, &(sizing){j, p}, size);
+    if (!rc && *size == most)
         cli_note("%s, length %lld: the haystack has only %lld different words, so the text is shorter", p->task->name,
                  (long long)p->length, (long long)most);
-    *size = fits;
     return rc;
 }
 
@@ -145,15 +134,6 @@ static json_t *data_of(const sample *one, const place *p, int64_t tokens)
     return line;
 }
 
-static void drop_sample(sample *one)
-{
-    text_free(&one->prompt);
-    text_free(&one->lead);
-    json_decref(one->expected);
-    json_decref(one->own);
-    *one = (sample){0};
-}
-
 /* FOLDER/LENGTH/TASK/validation.jsonl */
 static int write_data(ruler *j, const char *folder)
 {
@@ -170,12 +150,12 @@ static int write_data(ruler *j, const char *folder)
         if (!rc)
             rc = fit(j, &p, &size);
         if (!rc)
-            rc = count(j, &p, size, &tokens);
+            rc = count(&(sizing){j, &p}, size, &tokens);
         if (!rc)
             rc = make_sized(j, &p, size, &one);
         if (!rc)
             rc = files_line(f, data_of(&one, &p, tokens));
-        drop_sample(&one);
+        sample_free(&one);
     }
     int closed = files_close(f);
     return rc ? rc : closed;
@@ -208,7 +188,7 @@ static int write_predictions(ruler *j, const char *folder)
             }
             if (!rc)
                 rc = files_line(f, line);
-            drop_sample(&one);
+            sample_free(&one);
         }
     int closed = files_close(f);
     return rc ? rc : closed;

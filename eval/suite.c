@@ -1,7 +1,10 @@
 /* suite.c - see suite.h. */
 #include "suite.h"
 
+#include <math.h>
 #include <stdio.h>
+
+#include "files.h"
 
 static void id_of(const suite *s, const config *c, int64_t i, char *buf, size_t cap)
 {
@@ -32,19 +35,43 @@ static int plan(suite *s, const config *c)
     return rc;
 }
 
+void sample_free(sample *s)
+{
+    text_free(&s->prompt);
+    text_free(&s->lead);
+    json_decref(s->item);
+    json_decref(s->expected);
+    json_decref(s->own);
+    *s = (sample){0};
+}
+
 static int write_record(suite *s, const config *c, const char *id, const sample *one, const reply *r)
 {
-    json_t *record = eval_case(&s->eval, c, id);
+    double score = s->score(one, r->answer.data);
+    json_t *record = isnan(score) ? NULL : eval_case(&s->eval, c, id);
     if (!record)
         return cli_fail(EXIT_FAILED, "out of memory");
     json_object_update(record, one->own);
     json_object_set(record, "expected", one->expected);
     json_object_set_new(record, "answer", json_stringn(r->answer.data, r->answer.len));
-    json_object_set_new(record, "score", json_real(s->score(one, r->answer.data)));
+    json_object_set_new(record, "score", json_real(score));
     json_object_set_new(record, "prompt_tokens", json_integer(r->prompt_tokens));
     json_object_set_new(record, "answer_tokens", json_integer(r->tokens));
     json_object_set_new(record, "ms", json_real(r->ms));
     return results_add(s->eval.results, record);
+}
+
+/* FOLDER/NAME.txt */
+static int write_prompt(const suite *s, int64_t i, const text *sent)
+{
+    char name[512];
+    FILE *f;
+    s->name(s, i, name, sizeof name);
+    int rc = files_create(&f, "%s/%s.txt", s->eval.opt->eval.prompts, name);
+    if (!rc && fwrite(sent->data, 1, sent->len, f) != sent->len)
+        rc = cli_fail(EXIT_FAILED, "%s: the prompt could not be written", name);
+    int closed = files_close(f);
+    return rc ? rc : closed;
 }
 
 static int run_case(suite *s, const config *c, target *t, const char *id, int64_t i)
@@ -57,6 +84,8 @@ static int run_case(suite *s, const config *c, target *t, const char *id, int64_
         rc = cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)
         rc = eval_wrap(&s->eval, one.prompt.data, one.lead.data, one.plain, &sent);
+    if (!rc && s->eval.opt->eval.prompts)
+        rc = write_prompt(s, i, &sent);
     if (!rc)
         rc = target_read(t, sent.data, sent.len, &r);
     if (!rc && s->inspect)
@@ -67,10 +96,7 @@ static int run_case(suite *s, const config *c, target *t, const char *id, int64_
         rc = write_record(s, c, id, &one, &r);
     text_free(&r.answer);
     text_free(&sent);
-    text_free(&one.prompt);
-    text_free(&one.lead);
-    json_decref(one.expected);
-    json_decref(one.own);
+    sample_free(&one);
     return rc;
 }
 

@@ -15,10 +15,13 @@ typedef struct sample {
     text lead;            /* what the answer begins with; after the template's opening of the answer */
     bool plain;           /* never put into a chat template, whatever --chat says */
     int64_t limit;        /* most tokens of the answer */
-    const char *set;      /* which score is to be computed, where a task has several */
+    const struct set *set; /* and the item that it was made of, where a task has files of them */
+    json_t *item;
     json_t *expected;     /* a string, or a list of strings of which the metric knows what to do */
     json_t *own;          /* other members of the record */
 } sample;
+
+void sample_free(sample *s);
 
 typedef struct suite {
     eval eval; /* first: begun by eval_start */
@@ -29,6 +32,7 @@ typedef struct suite {
     /* About how many tokens will be read for it, if `before` is the case that was read before it (-1 = none). */
     int64_t (*cost)(const struct suite *s, const config *c, int64_t i, int64_t before);
     int (*make)(struct suite *s, int64_t i, sample *out);
+    /* 0 .. 1, or NAN if memory ran out; may add to one->own. */
     double (*score)(const sample *one, const char *answer);
     /* Optional: after the prompt was read, before the answer; may add to one->own. `sent` is the prompt as it was sent. */
     int (*inspect)(struct suite *s, target *t, const text *sent, sample *one);

@@ -32,4 +32,23 @@ const command eval_tasks[] = {
      "  reattn eval ruler -m model.gguf --lengths 8K,16K --seeds 20 --out ruler.jsonl\n"
      "  reattn eval ruler -m model.gguf --tasks vt,fwe --lengths 8K --seeds 500 --write data\n",
      NULL, false},
+    {"eval infinitebench", EVAL_INFINITE, NULL, eval_infinitebench, "InfiniteBench: made, or from its files",
+     "-m MODEL [OPTIONS]",
+     "Without --data makes passkey, number_string, kv_retrieval, math_find and code_run, to any\n"
+     "length. With --data reads the published files, which have about 100,000 tokens a text.",
+     "  reattn eval infinitebench -m model.gguf --lengths 32K --seeds 10\n"
+     "  reattn eval infinitebench -m model.gguf --data InfiniteBench --tasks longbook_qa_eng\n",
+     NULL, false},
+    {"eval longbench", EVAL_LONGBENCH, NULL, eval_longbench, "LongBench, v1 and v2, from its files",
+     "-m MODEL --data FOLDER [OPTIONS]",
+     "Reads the published files, asks with the published prompts and computes the published\n"
+     "metrics. Nothing is cut out of a text.",
+     "  reattn eval longbench -m model.gguf --data LongBench/data --tasks qasper,hotpotqa\n"
+     "  reattn eval longbench -m model.gguf --chat --v2 --data LongBench-v2\n",
+     NULL, false},
+    {"eval leval", EVAL_LEVAL, NULL, eval_leval, "L-Eval, from its files", "-m MODEL --data FOLDER [OPTIONS]",
+     "Reads the published files and computes exact match, F1 and ROUGE where these are the\n"
+     "published metrics. Questions of one text share its reading.",
+     "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n",
+     NULL, false},
     {0}};
