@@ -37,10 +37,10 @@ const arg args_table[] = {
      "print one JSON object instead of text"},
     {"--trace", ARG_TEXT, CMD_RUN, G_OUT, "FILE", AT(trace_file), 0, 0, NULL, NULL,
      "write what was recalled for each token of the answer, one JSON object a line"},
-    {"-q --quiet", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(quiet), 0, 0, NULL, NULL,
+    {"-q --quiet", ARG_FLAG, CMD_ANY, G_OUT, NULL, AT(quiet), 0, 0, NULL, NULL,
      "nothing on standard error but errors and warnings"},
     {"-v --verbose", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(verbose), 0, 0, NULL, NULL, "show the log of the engine"},
-    {"-h --help", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(help), 0, 0, NULL, NULL, "show this help"},
+    {"-h --help", ARG_FLAG, CMD_ANY, G_OUT, NULL, AT(help), 0, 0, NULL, NULL, "show this help"},
 
     {"-s --seed", ARG_INT, CMD_GEN, G_SAMPLE, "N", AT(seed), -1, 4294967295.0, NULL, NULL, "seed; -1 = random"},
     {"--temp --temperature", ARG_FLOAT, CMD_GEN, G_SAMPLE, "T", AT(temp), 0, 100, NULL, NULL,
@@ -106,6 +106,11 @@ const arg args_table[] = {
      "send the text as a user message of the chat template; without it the text is sent as it is"},
     {"-n --predict --n-predict", ARG_INT, EVAL_ANSWERS, G_CASES, "N", AT(eval.n_answer), 0, 1e9, NULL, NULL,
      "most tokens of an answer; 0 = as the task has it"},
+    {"FILE", ARG_FILES, EVAL_PLOT, G_IN, NULL, 0, 0, 0, NULL, NULL,
+     "results that a task wrote with --out; several are drawn as one"},
+    {"--value", ARG_TEXT, EVAL_PLOT, G_IN, "NAME", AT(eval.value), 0, 0, NULL, NULL,
+     "the member of the cases to draw; without it score, or ppl"},
+    {"-o --out", ARG_TEXT, EVAL_PLOT, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL, "the picture, FILE.svg or FILE.png"},
     {"-o --out", ARG_TEXT, CMD_EVAL, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL,
      "write one JSON object a case there; cases that are there already are not run again"},
     {"--prompts", ARG_TEXT, EVAL_ANSWERS, G_OUT, "FOLDER", AT(eval.prompts), 0, 0, NULL, NULL,
@@ -403,6 +408,11 @@ static int parse(options *opt, unsigned command, int argc, char **argv)
         const char *typed = argv[i], *equals = strchr(typed, '=');
         size_t len = equals ? (size_t)(equals - typed) : strlen(typed);
         char shown[64];
+        const arg *plain = typed[0] != '-' || len < 2 ? args_find(command, "FILE", 4) : NULL;
+        if (plain) {
+            rc = set_own(opt, plain, "FILE", typed);
+            continue;
+        }
         if (typed[0] != '-' || len < 2)
             return cli_fail(EXIT_USAGE, "unexpected argument '%s'%s", typed,
                             command == CMD_RUN ? "; the question is given with -p" : "");

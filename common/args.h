@@ -27,7 +27,9 @@ enum {
     EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER | EVAL_INFINITE, /* texts of a given length */
     EVAL_ANSWERS = EVAL_MADE | EVAL_READ,
     CMD_EVAL = EVAL_ANSWERS | EVAL_PPL,
-    CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL
+    EVAL_PLOT = 1 << 16, /* without a model */
+    CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL,
+    CMD_ANY = CMD_ALL | EVAL_PLOT
 };
 
 /* The values of an option that may be given several times; items [n] is the option's own memory. */
@@ -38,7 +40,7 @@ typedef struct arg_list {
 
 /* Texts as they were typed; eval/ gives them their meaning. */
 typedef struct eval_options {
-    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *data, *write, *predictions, *prompts, *out;
+    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *data, *write, *predictions, *prompts, *value, *out;
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
     int64_t bucket, samples;

@@ -84,8 +84,8 @@ void help_command(FILE *out, const command *cmd)
             if ((a->commands & cmd->bit) && a->group == first->group)
                 print_own(out, a, &defaults);
     }
-    fprintf(out, "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
-    for (const reattn_option *o = reattn_option_table(); o->name; o++) {
+    fprintf(out, "%s", cmd->no_model ? "" : "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
+    for (const reattn_option *o = reattn_option_table(); o->name && !cmd->no_model; o++) {
         char name[64];
         int n = snprintf(name, sizeof name, "--%s", o->name);
         if (!args_find(cmd->bit, name, (size_t)n))

@@ -72,5 +72,6 @@ int eval_ruler(const options *opt);
 int eval_infinitebench(const options *opt);
 int eval_longbench(const options *opt);
 int eval_leval(const options *opt);
+int eval_plot(const options *opt);
 
 #endif

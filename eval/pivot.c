@@ -45,11 +45,6 @@ static void insert(json_t *list, const char *s)
     json_array_insert_new(list, i, json_string(s));
 }
 
-/* One table: sums and counts by row and column. "" stands for all rows, and for all columns. */
-typedef struct table {
-    json_t *rows, *columns, *cells; /* cells: row TAB column -> [sum, count] */
-} table;
-
 static void add_cell(json_t *cells, const char *row, const char *column, double value)
 {
     char key[512];
@@ -60,14 +55,45 @@ static void add_cell(json_t *cells, const char *row, const char *column, double 
     json_object_set_new(cells, key, json_pack("[f, I]", sum, count));
 }
 
-static double mean(const table *t, const pivot *p, const char *row, const char *column, long *count)
+/* Cells: row TAB column -> [sum, count]; "" stands for all rows, and for all columns. */
+static double mean(const pivot_table *t, const char *row, const char *column, long *count)
 {
     char key[512];
     snprintf(key, sizeof key, "%s\t%s", row, column);
     const json_t *cell = json_object_get(t->cells, key);
     *count = (long)json_integer_value(json_array_get(cell, 1));
     double v = *count ? json_number_value(json_array_get(cell, 0)) / (double)*count : 0;
-    return p->exponential ? exp(v) : v;
+    return t->p.exponential ? exp(v) : v;
+}
+
+double pivot_mean(const pivot_table *t, int row, int column, long *count)
+{
+    return mean(t, row < 0 ? "" : pivot_row(t, row), column < 0 ? "" : pivot_column(t, column), count);
+}
+
+const char *pivot_title(const pivot_table *t)
+{
+    return t->title;
+}
+
+int pivot_rows(const pivot_table *t)
+{
+    return (int)json_array_size(t->rows);
+}
+
+int pivot_columns(const pivot_table *t)
+{
+    return (int)json_array_size(t->columns);
+}
+
+const char *pivot_row(const pivot_table *t, int i)
+{
+    return json_string_value(json_array_get(t->rows, (size_t)i));
+}
+
+const char *pivot_column(const pivot_table *t, int i)
+{
+    return json_string_value(json_array_get(t->columns, (size_t)i));
 }
 
 /* The name of the table that a case belongs to. */
@@ -84,9 +110,10 @@ static void group_of(const json_t *one, const pivot *p, char *buf, size_t cap)
     }
 }
 
-static table table_of(const json_t *cases, const pivot *p, const char *group)
+static pivot_table table_of(const json_t *cases, const pivot *p, const char *group)
 {
-    table t = {json_array(), json_array(), json_object()};
+    pivot_table t = {.p = *p, .rows = json_array(), .columns = json_array(), .cells = json_object()};
+    snprintf(t.title, sizeof t.title, "%s", group);
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *one = json_array_get(cases, i), *value = json_object_get(one, p->value);
         char name[512], row[128], column[128];
@@ -106,22 +133,37 @@ static table table_of(const json_t *cases, const pivot *p, const char *group)
     return t;
 }
 
-static void table_free(table *t)
-{
-    json_decref(t->rows);
-    json_decref(t->columns);
-    json_decref(t->cells);
-}
-
-static json_t *groups_of(const json_t *cases, const pivot *p)
+int pivot_tables(const json_t *cases, const pivot *p, pivot_table **tables)
 {
     json_t *groups = json_array();
+    int n = 0;
     for (size_t i = 0; i < json_array_size(cases); i++) {
         char name[512];
         group_of(json_array_get(cases, i), p, name, sizeof name);
         insert(groups, name);
     }
-    return groups;
+    *tables = calloc(json_array_size(groups) + 1, sizeof **tables);
+    for (size_t g = 0; *tables && g < json_array_size(groups); g++) {
+        pivot_table t = table_of(cases, p, json_string_value(json_array_get(groups, g)));
+        if (pivot_rows(&t))
+            (*tables)[n++] = t;
+        else
+            pivot_tables_free(&t, -1);
+    }
+    json_decref(groups);
+    return n;
+}
+
+/* n = -1: one table that is not in a list. */
+void pivot_tables_free(pivot_table *tables, int n)
+{
+    for (int i = 0; i < (n < 0 ? 1 : n); i++) {
+        json_decref(tables[i].rows);
+        json_decref(tables[i].columns);
+        json_decref(tables[i].cells);
+    }
+    if (n >= 0)
+        free(tables);
 }
 
 /* A mean over configurations says nothing. */
@@ -130,97 +172,82 @@ static bool has_mean(const char *member)
     return strcmp(member, "config") != 0;
 }
 
-static void print_row(FILE *out, const table *t, const pivot *p, const char *row, int first, int width)
+static void print_row(FILE *out, const pivot_table *t, int row, int first, int width)
 {
-    fprintf(out, "%*s", first, *row ? row : "all");
-    for (size_t c = 0; c < json_array_size(t->columns) + has_mean(p->column); c++) {
-        const char *column = json_string_value(json_array_get(t->columns, c));
-        int w = column && (int)strlen(column) > width ? (int)strlen(column) : width;
+    int columns = pivot_columns(t);
+    fprintf(out, "%*s", first, row < 0 ? "all" : pivot_row(t, row));
+    for (int c = 0; c < columns + has_mean(t->p.column); c++) {
+        int w = c < columns && (int)strlen(pivot_column(t, c)) > width ? (int)strlen(pivot_column(t, c)) : width;
         long count;
-        double v = mean(t, p, row, column ? column : "", &count);
+        double v = pivot_mean(t, row, c < columns ? c : -1, &count);
         if (count)
-            fprintf(out, "%s%*.*f", column ? "  " : " | ", w, p->decimals, v * p->scale);
+            fprintf(out, "%s%*.*f", c < columns ? "  " : " | ", w, t->p.decimals, v * t->p.scale);
         else
-            fprintf(out, "%s%*s", column ? "  " : " | ", w, "-");
+            fprintf(out, "%s%*s", c < columns ? "  " : " | ", w, "-");
     }
     fputc('\n', out);
 }
 
-static void print_table(FILE *out, const table *t, const pivot *p, const char *group)
+static void print_table(FILE *out, const pivot_table *t)
 {
-    int first = (int)strlen(p->row), width = p->decimals ? 5 + p->decimals : 4;
+    const pivot *p = &t->p;
+    int first = (int)strlen(p->row), width = p->decimals ? 5 + p->decimals : 4, rows = pivot_rows(t);
     long count;
-    mean(t, p, "", "", &count);
-    for (size_t r = 0; r < json_array_size(t->rows); r++) {
-        int n = (int)strlen(json_string_value(json_array_get(t->rows, r)));
+    pivot_mean(t, -1, -1, &count);
+    for (int r = 0; r < rows; r++) {
+        int n = (int)strlen(pivot_row(t, r));
         first = n > first ? n : first;
     }
-    fprintf(out, "%s: %s by %s and %s, %ld cases\n%*s", group, p->unit, p->row, p->column, count, first, p->row);
-    for (size_t c = 0; c < json_array_size(t->columns); c++)
-        fprintf(out, "  %*s", width, json_string_value(json_array_get(t->columns, c)));
+    fprintf(out, "%s%s%s by %s and %s, %ld cases\n%*s", t->title, *t->title ? ": " : "", p->unit, p->row, p->column, count, first,
+            p->row);
+    for (int c = 0; c < pivot_columns(t); c++)
+        fprintf(out, "  %*s", width, pivot_column(t, c));
     if (has_mean(p->column))
         fprintf(out, " | %*s", width, "all");
     fputc('\n', out);
-    for (size_t r = 0; r < json_array_size(t->rows); r++)
-        print_row(out, t, p, json_string_value(json_array_get(t->rows, r)), first, width);
-    if (json_array_size(t->rows) > 1 && has_mean(p->row))
-        print_row(out, t, p, "", first, width);
+    for (int r = 0; r < rows; r++)
+        print_row(out, t, r, first, width);
+    if (rows > 1 && has_mean(p->row))
+        print_row(out, t, -1, first, width);
     fputc('\n', out);
 }
 
-static void print_tables(FILE *out, const json_t *cases, const pivot *p, bool first)
+static void add_table(json_t *list, const pivot_table *t)
 {
-    json_t *groups = groups_of(cases, p);
-    for (size_t g = 0; g < json_array_size(groups); g++) {
-        const char *group = json_string_value(json_array_get(groups, g));
-        table t = table_of(cases, p, group);
-        if (json_array_size(t.rows) > !first || json_array_size(t.columns) > !first)
-            print_table(out, &t, p, group);
-        table_free(&t);
-    }
-    json_decref(groups);
-}
-
-static void add_tables(json_t *list, const json_t *cases, const pivot *p)
-{
-    json_t *groups = groups_of(cases, p);
-    for (size_t g = 0; g < json_array_size(groups); g++) {
-        table t = table_of(cases, p, json_string_value(json_array_get(groups, g)));
-        json_t *rows = json_object();
-        long count;
-        for (size_t r = 0; r < json_array_size(t.rows); r++) {
-            const char *row = json_string_value(json_array_get(t.rows, r));
-            json_t *cells = json_object();
-            for (size_t c = 0; c < json_array_size(t.columns); c++) {
-                const char *column = json_string_value(json_array_get(t.columns, c));
-                double v = mean(&t, p, row, column, &count);
-                if (count)
-                    json_object_set_new(cells, column, json_real(v));
-            }
-            json_object_set_new(rows, row, cells);
+    json_t *rows = json_object();
+    long count;
+    for (int r = 0; r < pivot_rows(t); r++) {
+        json_t *cells = json_object();
+        for (int c = 0; c < pivot_columns(t); c++) {
+            double v = pivot_mean(t, r, c, &count);
+            if (count)
+                json_object_set_new(cells, pivot_column(t, c), json_real(v));
         }
-        double all = mean(&t, p, "", "", &count);
-        json_array_append_new(list, json_pack("{s:O, s:s, s:s, s:s, s:o, s:f, s:I}", "group", json_array_get(groups, g),
-                                              "row", p->row, "column", p->column, "value", p->value, "rows", rows, "mean",
-                                              all, "cases", (json_int_t)count));
-        table_free(&t);
+        json_object_set_new(rows, pivot_row(t, r), cells);
     }
-    json_decref(groups);
+    double all = pivot_mean(t, -1, -1, &count);
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:f, s:I}", "group", t->title, "row", t->p.row, "column",
+                                          t->p.column, "value", t->p.value, "rows", rows, "mean", all, "cases",
+                                          (json_int_t)count));
 }
 
-int pivot_report(bool json, const results *r, const pivot *tables, int n)
+int pivot_report(bool json, const results *r, const pivot *wanted, int n)
 {
-    const json_t *cases = results_cases(r);
-    if (!json) {
-        for (int i = 0; i < n; i++)
-            print_tables(stdout, cases, &tables[i], i == 0);
-        return EXIT_DONE;
-    }
     json_t *list = json_array();
-    for (int i = 0; i < n; i++)
-        add_tables(list, cases, &tables[i]);
+    for (int i = 0; i < n; i++) {
+        pivot_table *tables;
+        int found = pivot_tables(results_cases(r), &wanted[i], &tables);
+        for (int t = 0; t < found; t++) {
+            bool small = pivot_rows(&tables[t]) == 1 && pivot_columns(&tables[t]) == 1;
+            if (json)
+                add_table(list, &tables[t]);
+            else if (i == 0 || !small)
+                print_table(stdout, &tables[t]);
+        }
+        pivot_tables_free(tables, found);
+    }
     json_t *all = json_pack("{s:O, s:o}", "settings", results_settings(r), "tables", list);
-    int failed = !all || json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
+    int failed = json && (!all || json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF);
     json_decref(all);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
 }

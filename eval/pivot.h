@@ -24,4 +24,22 @@ typedef struct pivot {
  * "mean", "cases"}]}. */
 int pivot_report(bool json, const results *r, const pivot *tables, int n);
 
+/* The tables themselves, for who draws them. */
+typedef struct pivot_table {
+    pivot p;
+    char title[512];
+    json_t *rows, *columns, *cells;
+} pivot_table;
+
+/* Tables that are not empty; their number. *tables is freed by pivot_tables_free. */
+int pivot_tables(const json_t *cases, const pivot *p, pivot_table **tables);
+void pivot_tables_free(pivot_table *tables, int n);
+const char *pivot_title(const pivot_table *t);
+int pivot_rows(const pivot_table *t);
+int pivot_columns(const pivot_table *t);
+const char *pivot_row(const pivot_table *t, int i);
+const char *pivot_column(const pivot_table *t, int i);
+/* Mean of a cell, of a row or column (the other is -1) or of all; *count is how many cases it is of. */
+double pivot_mean(const pivot_table *t, int row, int column, long *count);
+
 #endif

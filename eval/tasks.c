@@ -51,4 +51,11 @@ const command eval_tasks[] = {
      "published metrics. Questions of one text share its reading.",
      "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n",
      NULL, false},
+    {"eval plot", EVAL_PLOT, NULL, eval_plot, "pictures of results, as SVG or PNG", "FILE... -o FILE.svg [OPTIONS]",
+     "A grid of lengths and depths becomes a heat map for each configuration and text,\n"
+     "perplexity a curve by position with a line for each configuration.",
+     "  reattn eval plot niah.jsonl -o niah.svg\n"
+     "  reattn eval plot recall.jsonl --value value_share -o recall.png\n"
+     "  reattn eval plot ppl.jsonl -o ppl.svg\n",
+     NULL, true},
     {0}};
