@@ -73,5 +73,6 @@ int eval_infinitebench(const options *opt);
 int eval_longbench(const options *opt);
 int eval_leval(const options *opt);
 int eval_plot(const options *opt);
+int eval_sources(const options *opt);
 
 #endif

@@ -51,6 +51,12 @@ const command eval_tasks[] = {
      "published metrics. Questions of one text share its reading.",
      "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n",
      NULL, false},
+    {"eval sources", EVAL_SOURCES, NULL, eval_sources, "which passages an answer was drawn from",
+     "-m MODEL -f FILE -p TEXT [OPTIONS]",
+     "Answers as run does, taking the likeliest tokens, and shows what was recalled meanwhile: the\n"
+     "passages in their own words, and with -o as a strip over the text.",
+     "  reattn eval sources -m model.gguf -f book.txt -p \"Who is the narrator?\" -o strip.svg\n",
+     NULL, false},
     {"eval plot", EVAL_PLOT, NULL, eval_plot, "pictures of results, as SVG or PNG", "FILE... -o FILE.svg [OPTIONS]",
      "A grid of lengths and depths becomes a heat map for each configuration and text,\n"
      "perplexity a curve by position with a line for each configuration.",
