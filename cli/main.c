@@ -97,8 +97,9 @@ static int run_command(const command *cmd, options *opt)
     if (opt->list_policies || !strcmp(opt->policies, "list") ||
         (opt->eval.policies && !strcmp(opt->eval.policies, "list")))
         return print_policies();
-    if (!opt->model && !cmd->no_model)
-        return cli_fail(EXIT_USAGE, "%s needs a model: -m FILE", cmd->name);
+    if (!opt->model && !cmd->no_model && !opt->eval.url)
+        return cli_fail(EXIT_USAGE, "%s needs a model: -m FILE%s", cmd->name,
+                        cmd->bit & EVAL_SERVED ? ", or a server: --url" : "");
     reattn_log_set(on_log, &opt->verbose);
     return cmd->run(opt);
 }

@@ -69,6 +69,9 @@ const arg args_table[] = {
     {"-r --repetitions", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(repeats), 1, 100, NULL, NULL,
      "times that each measurement is made; the median counts"},
 
+    {"--url", ARG_TEXT, EVAL_SERVED, G_MODEL, "URL", AT(eval.url), 0, 0, NULL, NULL,
+     "instead of a model an OpenAI-compatible server, such as http://127.0.0.1:8080"},
+    {"--api-key", ARG_TEXT, EVAL_SERVED, G_MODEL, "KEY", AT(eval.api_key), 0, 0, NULL, NULL, "the server's key, if it has one"},
     {"--policy", ARG_TEXT, CMD_EVAL, G_COMPARE, "LIST", AT(eval.policies), 0, 0, NULL, NULL,
      "policies, separated by commas, each with the engine options given here"},
     {"--config", ARG_LIST, CMD_EVAL, G_COMPARE, "NAME:OPTION=VALUE,...", AT(eval.configs), 0, 0, NULL, NULL,

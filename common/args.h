@@ -26,6 +26,7 @@ enum {
     EVAL_READ = EVAL_INFINITE | EVAL_LONGBENCH | EVAL_LEVAL, /* published files */
     EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER | EVAL_INFINITE, /* texts of a given length */
     EVAL_ANSWERS = EVAL_MADE | EVAL_READ,
+    EVAL_SERVED = EVAL_ANSWERS & ~EVAL_RECALL, /* a server can answer */
     CMD_EVAL = EVAL_ANSWERS | EVAL_PPL,
     EVAL_SOURCES = 1 << 17,
     EVAL_PLOT = 1 << 16, /* without a model */
@@ -41,7 +42,7 @@ typedef struct arg_list {
 
 /* Texts as they were typed; eval/ gives them their meaning. */
 typedef struct eval_options {
-    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *data, *write, *predictions, *prompts, *value, *out;
+    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *data, *write, *predictions, *prompts, *value, *url, *api_key, *out;
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
     int64_t bucket, samples;

@@ -69,6 +69,16 @@ int configs_read(const options *opt, config **out, int *n)
     return rc;
 }
 
+int configs_server(const options *opt, config **out, int *n)
+{
+    *out = NULL;
+    *n = 0;
+    int rc = add(out, n, opt, "server", strlen("server"));
+    if (!rc && !((*out)->options = json_object()))
+        rc = cli_fail(EXIT_FAILED, "out of memory");
+    return rc;
+}
+
 int configs_resolve(config *configs, int n, const reattn_model *model)
 {
     for (config *c = configs; c < configs + n; c++) {

@@ -9,11 +9,31 @@
 #include "configs.h"
 #include "load.h"
 
+/* With --url there is one configuration, and it is the server's. */
+static int start_server(eval *e)
+{
+    const options *opt = e->opt;
+    if (opt->model || opt->eval.policies || opt->eval.configs.n || opt->eval.chat)
+        return cli_fail(EXIT_USAGE, "%s is not for --url: the server has its own model and settings, and the text is sent as it is",
+                        opt->model ? "-m" : opt->eval.policies ? "--policy" : opt->eval.chat ? "--chat" : "--config");
+    int rc = server_open(opt->eval.url, opt->eval.api_key, &e->server);
+    if (!rc && !server_counts(e->server))
+        cli_note("the server cannot count tokens (/tokenize): a token is taken to have 4 bytes");
+    return rc ? rc : configs_server(opt, &e->configs, &e->n_configs);
+}
+
+static const char *model_name(const eval *e)
+{
+    return e->server ? server_model(e->server) : load_name(e->model);
+}
+
 int eval_start(eval *e, const options *opt, const char *task)
 {
     bool native_only = true;
     e->opt = opt;
     e->task = task;
+    if (opt->eval.url)
+        return start_server(e);
     int rc = configs_read(opt, &e->configs, &e->n_configs);
     for (int i = 0; i < e->n_configs; i++)
         native_only = native_only && load_is_native(e->configs[i].opt.session.policy);
@@ -32,12 +52,17 @@ void eval_end(eval *e)
     results_close(e->results);
     configs_free(e->configs, e->n_configs);
     text_free(&e->template);
+    server_close(e->server);
     reattn_model_free(e->model);
 }
 
 json_t *eval_settings(const eval *e)
 {
     reattn_model_info info;
+    if (e->server)
+        return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
+                         "model", server_model(e->server), "tokens", server_counts(e->server) ? "counted" : "estimated",
+                         "prompt", "raw");
     reattn_model_get_info(e->model, &info);
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
                      "model", load_name(e->model), "model_bytes", (json_int_t)info.file_bytes, "prompt",
@@ -47,7 +72,7 @@ json_t *eval_settings(const eval *e)
 json_t *eval_case(const eval *e, const config *c, const char *id)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:O, s:s}", "record", "case", "id", id, "task", e->task, "config", c->name,
-                     "options", c->options, "model", load_name(e->model));
+                     "options", c->options, "model", model_name(e));
 }
 
 int eval_open_results(eval *e, json_t *settings)
@@ -178,6 +203,8 @@ int eval_wrap(const eval *e, const char *body, const char *lead, bool plain, tex
 int eval_count(const eval *e, const char *sent, size_t n, int64_t *count)
 {
     int32_t *tokens;
+    if (e->server)
+        return server_count(e->server, sent, n, count);
     int rc = load_tokens(e->model, sent, n, true, &tokens, count);
     if (!rc)
         free(tokens);

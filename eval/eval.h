@@ -9,6 +9,7 @@
 #include "numbers.h"
 #include "progress.h"
 #include "results.h"
+#include "server.h"
 #include "text.h"
 
 /* One way to run the model; every case is run by each. */
@@ -21,7 +22,8 @@ typedef struct config {
 typedef struct eval {
     const options *opt;
     const char *task;
-    reattn_model *model;
+    reattn_model *model; /* NULL with a server */
+    server *server;      /* of --url, or NULL */
     config *configs; /* [n_configs] */
     int n_configs;
     text template; /* of --chat-template-file */

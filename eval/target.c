@@ -13,6 +13,7 @@ struct target {
     const config *config;
     reattn_session *session;
     reattn_sampler *sampler;
+    text prompt; /* with a server: what is to be sent */
 };
 
 static double now_ms(void)
@@ -32,15 +33,18 @@ int target_open(eval *e, const config *c, int64_t room, target **out)
         return cli_fail(EXIT_FAILED, "out of memory");
     t->eval = e;
     t->config = c;
+    *out = t;
+    if (e->server)
+        return EXIT_DONE;
     int rc = load_session(&c->opt, e->model, room, &t->session);
     if (!rc && reattn_sampler_create(e->model, &greedy, &t->sampler, &err))
         rc = cli_fail(EXIT_FAILED, "%s", err.msg);
     if (rc) {
         target_close(t);
+        *out = NULL;
         return rc;
     }
     interrupt_watch(t->session);
-    *out = t;
     return EXIT_DONE;
 }
 
@@ -51,6 +55,7 @@ void target_close(target *t)
     interrupt_watch(NULL);
     reattn_sampler_free(t->sampler);
     reattn_session_free(t->session);
+    text_free(&t->prompt);
     free(t);
 }
 
@@ -78,6 +83,10 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
     int32_t *tokens;
     int64_t kept;
     reattn_error err;
+    if (t->eval->server) {
+        t->prompt.len = 0;
+        return text_append(&t->prompt, prompt, n) ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
+    }
     int rc = load_tokens(t->eval->model, prompt, n, true, &tokens, &out->prompt_tokens);
     if (rc)
         return rc;
@@ -98,8 +107,25 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
     return rc;
 }
 
+static int ask_server(target *t, int64_t limit, reply *out)
+{
+    eval *e = t->eval;
+    double start = now_ms();
+    int rc = text_append(&out->answer, "", 0) ? server_complete(e->server, t->prompt.data, t->prompt.len, limit, &out->answer,
+                                                                &out->prompt_tokens, &out->tokens)
+                                              : cli_fail(EXIT_FAILED, "out of memory");
+    if (!rc && out->prompt_tokens < 0)
+        rc = server_count(e->server, t->prompt.data, t->prompt.len, &out->prompt_tokens);
+    out->ms = now_ms() - start;
+    e->done += out->prompt_tokens;
+    progress_step(e->done, e->total > e->done ? e->total : e->done + 1, &e->bar);
+    return rc;
+}
+
 int target_answer(target *t, int64_t limit, reply *out)
 {
+    if (t->eval->server)
+        return ask_server(t, limit, out);
     answer a = {0};
     double start = now_ms();
     int rc = generate_answer(t->eval->model, t->session, t->sampler, limit, false, false, NULL, &a);

@@ -1,4 +1,4 @@
-/* target.h - what is evaluated: the model with one configuration. */
+/* target.h - what is evaluated: the model with one configuration, or a server. */
 #ifndef TARGET_H
 #define TARGET_H
 
@@ -22,6 +22,7 @@ int target_read(target *t, const char *prompt, size_t n, reply *out);
 /* Takes the likeliest token `limit` times, or until the model ends. out->answer is the caller's, on failure too. */
 int target_answer(target *t, int64_t limit, reply *out);
 
+/* NULL with a server. */
 reattn_session *target_session(target *t);
 
 #endif
