@@ -103,7 +103,7 @@ static bool score(int64_t position, const float *logits, void *user)
             r->n_kl++;
         }
     }
-    return predicted % 64 ? !interrupt_pending() : eval_progress(predicted, j->length, &j->eval);
+    return !interrupt_pending();
 }
 
 /* Piece by piece of a chunk, so that only one piece's logits of full are held. */
@@ -124,6 +124,7 @@ static int read_pieces(reading *r)
             return EXIT_INTERRUPTED;
         if (code)
             return cli_fail(EXIT_FAILED, "%s: %s", r->config->name, err.msg);
+        eval_progress(r->piece + n, j->length, &j->eval);
     }
     j->eval.done += j->length;
     return EXIT_DONE;
