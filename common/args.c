@@ -11,7 +11,7 @@
 
 static const char G_IN[] = "Input", G_OUT[] = "Output", G_SAMPLE[] = "Sampling", G_MODEL[] = "Model",
                   G_BENCH[] = "Benchmark", G_CASES[] = "Cases", G_COMPARE[] = "What is compared";
-enum { CMD_GEN = CMD_RUN | CMD_CHAT };
+enum { CMD_GEN = CMD_RUN | CMD_CHAT, CMD_CHATTY = CMD_GEN | EVAL_ANSWERS | EVAL_SOURCES };
 
 const arg args_table[] = {
     {"-m --model", ARG_TEXT, CMD_ALL, G_MODEL, "FILE", AT(model), 0, 0, NULL, "LLAMA_ARG_MODEL",
@@ -26,7 +26,7 @@ const arg args_table[] = {
     {"-sys --system-prompt", ARG_TEXT, CMD_GEN, G_IN, "TEXT", AT(system), 0, 0, NULL, NULL, "the system message"},
     {"--raw", ARG_FLAG, CMD_RUN | EVAL_SOURCES, G_IN, NULL, AT(raw), 0, 0, NULL, NULL,
      "send the text as it is, without a chat template"},
-    {"--chat-template-file", ARG_TEXT, CMD_GEN | EVAL_ANSWERS | EVAL_SOURCES, G_IN, "FILE", AT(template_file), 0, 0, NULL,
+    {"--chat-template-file", ARG_TEXT, CMD_CHATTY, G_IN, "FILE", AT(template_file), 0, 0, NULL,
      "LLAMA_ARG_CHAT_TEMPLATE_FILE", "use this chat template instead of the model's own"},
 
     {"-n --predict --n-predict", ARG_INT, CMD_RUN, G_OUT, "N", AT(n_predict), -1, 1e9, NULL, "LLAMA_ARG_N_PREDICT",
@@ -71,7 +71,8 @@ const arg args_table[] = {
 
     {"--url", ARG_TEXT, EVAL_SERVED, G_MODEL, "URL", AT(eval.url), 0, 0, NULL, NULL,
      "instead of a model an OpenAI-compatible server, such as http://127.0.0.1:8080"},
-    {"--api-key", ARG_TEXT, EVAL_SERVED, G_MODEL, "KEY", AT(eval.api_key), 0, 0, NULL, NULL, "the server's key, if it has one"},
+    {"--api-key", ARG_TEXT, EVAL_SERVED, G_MODEL, "KEY", AT(eval.api_key), 0, 0, NULL, NULL,
+     "the server's key, if it has one"},
     {"--policy", ARG_TEXT, CMD_EVAL, G_COMPARE, "LIST", AT(eval.policies), 0, 0, NULL, NULL,
      "policies, separated by commas, each with the engine options given here"},
     {"--config", ARG_LIST, CMD_EVAL, G_COMPARE, "NAME:OPTION=VALUE,...", AT(eval.configs), 0, 0, NULL, NULL,
@@ -82,11 +83,13 @@ const arg args_table[] = {
      "where needles are, in percent of the text: 10,50,90 or FROM:TO:STEP"},
     {"--seeds", ARG_TEXT, EVAL_MADE | EVAL_PPL, G_CASES, "LIST", AT(eval.seeds), 0, 0, NULL, NULL,
      "N = seeds 1 to N; or a list, or FROM:TO"},
-    {"--haystack --text", ARG_TEXT, EVAL_NEEDLES | EVAL_PPL | EVAL_RULER, G_CASES, "LIST", AT(eval.haystack), 0, 0, NULL, NULL,
+    {"--haystack --text", ARG_TEXT, EVAL_NEEDLES | EVAL_PPL | EVAL_RULER, G_CASES, "LIST", AT(eval.haystack), 0, 0,
+     NULL, NULL,
      "texts, separated by commas: essays, jargon, repeat, a file, or a folder of .txt files"},
     {"--needles", ARG_TEXT, EVAL_NEEDLES, G_CASES, "HOW", AT(eval.needles), 0, 0, NULL, NULL,
      "shared: one text holds the needles of all depths, and is read once; one: a text for each needle"},
-    {"--one-needle", ARG_FLAG, EVAL_NEEDLES, G_CASES, NULL, AT(eval.one_needle), 0, 0, NULL, NULL, "the same as --needles one"},
+    {"--one-needle", ARG_FLAG, EVAL_NEEDLES, G_CASES, NULL, AT(eval.one_needle), 0, 0, NULL, NULL,
+     "the same as --needles one"},
     {"--question", ARG_TEXT, EVAL_NEEDLES, G_CASES, "TEXT", AT(eval.question), 0, 0, NULL, NULL,
      "what is asked after the text, or a file with it; {key} is replaced, \\n is a new line"},
     {"--tasks", ARG_TEXT, EVAL_RULER | EVAL_READ, G_CASES, "LIST", AT(eval.tasks), 0, 0, NULL, NULL,
@@ -107,13 +110,15 @@ const arg args_table[] = {
      "within the trained length, also the KL divergence from policy full"},
     {"--chat", ARG_FLAG, EVAL_ANSWERS, G_CASES, NULL, AT(eval.chat), 0, 0, NULL, NULL,
      "send the text as a user message of the chat template; without it the text is sent as it is"},
-    {"-n --predict --n-predict", ARG_INT, EVAL_ANSWERS | EVAL_SOURCES, G_CASES, "N", AT(eval.n_answer), 0, 1e9, NULL, NULL,
+    {"-n --predict --n-predict", ARG_INT, EVAL_ANSWERS | EVAL_SOURCES, G_CASES, "N", AT(eval.n_answer), 0, 1e9, NULL,
+     NULL,
      "most tokens of an answer; 0 = as the task has it"},
     {"FILE", ARG_FILES, EVAL_PLOT, G_IN, NULL, 0, 0, 0, NULL, NULL,
      "results that a task wrote with --out; several are drawn as one"},
     {"--value", ARG_TEXT, EVAL_PLOT, G_IN, "NAME", AT(eval.value), 0, 0, NULL, NULL,
      "the member of the cases to draw; without it score, or ppl"},
-    {"-o --out", ARG_TEXT, EVAL_PLOT | EVAL_SOURCES, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL, "the picture, FILE.svg or FILE.png"},
+    {"-o --out", ARG_TEXT, EVAL_PLOT | EVAL_SOURCES, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL,
+     "the picture, FILE.svg or FILE.png"},
     {"-o --out", ARG_TEXT, CMD_EVAL, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL,
      "write one JSON object a case there; cases that are there already are not run again"},
     {"--prompts", ARG_TEXT, EVAL_ANSWERS, G_OUT, "FOLDER", AT(eval.prompts), 0, 0, NULL, NULL,

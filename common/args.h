@@ -42,7 +42,9 @@ typedef struct arg_list {
 
 /* Texts as they were typed; eval/ gives them their meaning. */
 typedef struct eval_options {
-    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks, *data, *write, *predictions, *prompts, *value, *url, *api_key, *out;
+    const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks;
+    const char *url, *api_key;                                        /* a server */
+    const char *data, *write, *predictions, *prompts, *value, *out; /* files, folders, and what to draw */
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
     int64_t bucket, samples;

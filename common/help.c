@@ -66,7 +66,8 @@ void help_tasks(FILE *out, const command *cmd)
     fprintf(out, "usage: reattn %s %s\n\n%s\n", cmd->name, cmd->usage, cmd->about);
     for (const command *t = cmd->tasks; t->name; t++)
         fprintf(out, "  %-14s %s\n", t->name + strlen(cmd->name) + 1, t->summary);
-    fprintf(out, "\n  reattn %s TASK --help   options and examples of a task\n\nExamples\n%s", cmd->name, cmd->examples);
+    fprintf(out, "\n  reattn %s TASK --help   options and examples of a task\n\nExamples\n%s", cmd->name,
+            cmd->examples);
 }
 
 void help_command(FILE *out, const command *cmd)
@@ -84,7 +85,8 @@ void help_command(FILE *out, const command *cmd)
             if ((a->commands & cmd->bit) && a->group == first->group)
                 print_own(out, a, &defaults);
     }
-    fprintf(out, "%s", cmd->no_model ? "" : "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
+    if (!cmd->no_model)
+        fprintf(out, "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
     for (const reattn_option *o = reattn_option_table(); o->name && !cmd->no_model; o++) {
         char name[64];
         int n = snprintf(name, sizeof name, "--%s", o->name);

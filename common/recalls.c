@@ -1,5 +1,6 @@
-/* recalls.c - see recalls.h. A step reports the spans of each layer (and KV head). For runs they become edges, +1 where a
- * layer's spans begin and -1 where they end; sorted, their running sum is the number of layers that chose a position. */
+/* recalls.c - see recalls.h. A step reports the spans of each layer (and KV head). For runs they become edges, +1
+ * where a layer's spans begin and -1 where they end; sorted, their running sum is the number of layers that chose a
+ * position. */
 #include "recalls.h"
 
 #include <stdbool.h>
@@ -8,7 +9,7 @@
 
 struct recalls {
     reattn_session *session;
-    int64_t token; /* position of the query of the step that is gathered */
+    int64_t token;        /* position of the query of the step that is gathered */
     recalled_span *spans; /* [n], never NULL */
     size_t n, cap;
     bool no_memory;

@@ -26,7 +26,8 @@ void recalls_free(recalls *r);
 /* The spans of the step whose last query is the session's last token, [*n] in the order of layers; none if that step
  * recalled nothing. Valid until the session goes on. NULL: no memory, and the error was printed. */
 const recalled_span *recalls_spans(const recalls *r, size_t *n);
-/* The same as ascending runs, [*n]; a layer counts once where several of its heads chose a token. *runs is the caller's. */
+/* The same as ascending runs, [*n]; a layer counts once where several of its heads chose a token. *runs is the
+ * caller's. */
 int recalls_runs(const recalls *r, recalled_run **runs, size_t *n);
 
 #endif

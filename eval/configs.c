@@ -42,7 +42,8 @@ static int read_config(const options *opt, const char *typed, config **list, int
     for (const char *s = colon ? colon + 1 : ""; *s && !rc;) {
         size_t len = strcspn(s, ","), name = strcspn(s, "=");
         if (name >= len)
-            return cli_fail(EXIT_USAGE, "--config takes NAME:OPTION=VALUE,..., such as wide:recall-span=64,tail=0, not '%s'",
+            return cli_fail(EXIT_USAGE,
+                            "--config takes NAME:OPTION=VALUE,..., such as wide:recall-span=64,tail=0, not '%s'",
                             typed);
         rc = set(&(*list)[*n - 1], s, name, s + name + 1, len - name - 1);
         s += len + (s[len] == ',');

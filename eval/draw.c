@@ -36,8 +36,9 @@ int draw_open(const char *path, double width, double height, drawing **out)
         free(d);
         return cli_fail(EXIT_USAGE, "%s: a picture's name ends with .svg or .png", path);
     }
-    d->surface = d->png ? cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(PNG_SCALE * width), (int)(PNG_SCALE * height))
-                        : cairo_svg_surface_create(path, width, height);
+    d->surface =
+        d->png ? cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(PNG_SCALE * width), (int)(PNG_SCALE * height))
+               : cairo_svg_surface_create(path, width, height);
     d->cr = cairo_create(d->surface);
     if (d->png)
         cairo_scale(d->cr, PNG_SCALE, PNG_SCALE);
@@ -77,13 +78,15 @@ static color between(const color *stops, int n, double v)
 
 color draw_score_color(double v)
 {
-    static const color stops[] = {{0.84, 0.19, 0.15}, {0.96, 0.55, 0.30}, {0.99, 0.87, 0.55}, {0.60, 0.83, 0.45}, {0.15, 0.60, 0.31}};
+    static const color stops[] = {
+        {0.84, 0.19, 0.15}, {0.96, 0.55, 0.30}, {0.99, 0.87, 0.55}, {0.60, 0.83, 0.45}, {0.15, 0.60, 0.31}};
     return between(stops, sizeof stops / sizeof *stops, v);
 }
 
 color draw_density_color(double v)
 {
-    static const color stops[] = {{1, 1, 1}, {0.78, 0.86, 0.94}, {0.42, 0.68, 0.84}, {0.13, 0.44, 0.71}, {0.03, 0.19, 0.42}};
+    static const color stops[] = {
+        {1, 1, 1}, {0.78, 0.86, 0.94}, {0.42, 0.68, 0.84}, {0.13, 0.44, 0.71}, {0.03, 0.19, 0.42}};
     return between(stops, sizeof stops / sizeof *stops, v);
 }
 

@@ -14,8 +14,12 @@ static int start_server(eval *e)
 {
     const options *opt = e->opt;
     if (opt->model || opt->eval.policies || opt->eval.configs.n || opt->eval.chat)
-        return cli_fail(EXIT_USAGE, "%s is not for --url: the server has its own model and settings, and the text is sent as it is",
-                        opt->model ? "-m" : opt->eval.policies ? "--policy" : opt->eval.chat ? "--chat" : "--config");
+        return cli_fail(EXIT_USAGE,
+                        "%s is not for --url: the server has its own model and settings, and the text is sent as it is",
+                        opt->model           ? "-m"
+                        : opt->eval.policies ? "--policy"
+                        : opt->eval.chat     ? "--chat"
+                                             : "--config");
     int rc = server_open(opt->eval.url, opt->eval.api_key, &e->server);
     if (!rc && !server_counts(e->server))
         cli_note("the server cannot count tokens (/tokenize): a token is taken to have 4 bytes");
@@ -60,9 +64,9 @@ json_t *eval_settings(const eval *e)
 {
     reattn_model_info info;
     if (e->server)
-        return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
-                         "model", server_model(e->server), "tokens", server_counts(e->server) ? "counted" : "estimated",
-                         "prompt", "raw");
+        return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "record", "settings", "task", e->task, "version",
+                         REATTN_VERSION, "model", server_model(e->server), "tokens",
+                         server_counts(e->server) ? "counted" : "estimated", "prompt", "raw");
     reattn_model_get_info(e->model, &info);
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
                      "model", load_name(e->model), "model_bytes", (json_int_t)info.file_bytes, "prompt",
@@ -192,7 +196,8 @@ int eval_wrap(const eval *e, const char *body, const char *lead, bool plain, tex
     char *formatted = NULL;
     reattn_error err;
     const reattn_message message = {"user", body};
-    if (e->opt->eval.chat && !plain && reattn_chat_format(e->model, e->template.data, &message, 1, true, &formatted, &err))
+    if (e->opt->eval.chat && !plain &&
+        reattn_chat_format(e->model, e->template.data, &message, 1, true, &formatted, &err))
         return cli_fail(EXIT_FAILED, "%s", err.msg);
     const char *sent = formatted ? formatted : body;
     bool fine = text_append(out, sent, strlen(sent)) && (!lead || text_append(out, lead, strlen(lead)));

@@ -24,7 +24,7 @@ typedef struct eval {
     const char *task;
     reattn_model *model; /* NULL with a server */
     server *server;      /* of --url, or NULL */
-    config *configs; /* [n_configs] */
+    config *configs;     /* [n_configs] */
     int n_configs;
     text template; /* of --chat-template-file */
     results *results;

@@ -1,7 +1,8 @@
 /* fit.c - see fit.h. By proportion while nothing was too long, then by halves. */
 #include "fit.h"
 
-int fit_size(const char *what, int64_t length, int64_t least, int64_t most, fit_tokens_fn tokens, void *user, int64_t *size)
+int fit_size(const char *what, int64_t length, int64_t least, int64_t most, fit_tokens_fn tokens, void *user,
+             int64_t *size)
 {
     int64_t fits = least, over = most + 1, count, guess;
     int rc = tokens(user, fits, &count);

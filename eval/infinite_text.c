@@ -1,8 +1,8 @@
 /* infinite_text.c - see infinite_text.h.
  *
- * passkey, number_string: a sentence after a random share of repeated ones. kv_retrieval: pairs of UUIDs, one asked for.
- * math_find: numbers of 20 to 80 and one that is larger or smaller than all. code_run: functions that call each other in
- * chains and add or subtract. */
+ * passkey, number_string: a sentence after a random share of repeated ones. kv_retrieval: pairs of UUIDs, one asked
+ * for. math_find: numbers of 20 to 80 and one that is larger or smaller than all. code_run: functions that call each
+ * other in chains and add or subtract. */
 #include "infinite_text.h"
 
 #include <stdio.h>
@@ -12,7 +12,8 @@
 #include "fit.h"
 #include "random.h"
 
-static const char noise[] = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n";
+static const char noise[] =
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n";
 
 typedef bool (*maker)(rng *r, int64_t size, text *context, text *input, json_t **answer);
 
@@ -60,15 +61,16 @@ static bool make_number_string(rng *r, int64_t size, text *context, text *input,
     key[10] = 0;
     *answer = json_string(key);
     return put(input, "What is the sequence of digits?") &&
-           hide(r, size, "The sequence of digits is {key}. Remember it. {key} is the sequence of digits.\n", key, context);
+           hide(r, size, "The sequence of digits is {key}. Remember it. {key} is the sequence of digits.\n", key,
+                context);
 }
 
 static void draw_uuid(rng *r, char *buf)
 {
     uint64_t a = rng_next(r), b = rng_next(r);
-    snprintf(buf, 40, "%08llx-%04llx-4%03llx-%04llx-%012llx", (unsigned long long)(a >> 32), (unsigned long long)(a >> 16 & 0xFFFF),
-             (unsigned long long)(a & 0xFFF), (unsigned long long)(0x8000 | (b >> 48 & 0x3FFF)),
-             (unsigned long long)(b & 0xFFFFFFFFFFFF));
+    snprintf(buf, 40, "%08llx-%04llx-4%03llx-%04llx-%012llx", (unsigned long long)(a >> 32),
+             (unsigned long long)(a >> 16 & 0xFFFF), (unsigned long long)(a & 0xFFF),
+             (unsigned long long)(0x8000 | (b >> 48 & 0x3FFF)), (unsigned long long)(b & 0xFFFFFFFFFFFF));
 }
 
 static bool make_kv(rng *r, int64_t size, text *context, text *input, json_t **answer)
@@ -82,7 +84,8 @@ static bool make_kv(rng *r, int64_t size, text *context, text *input, json_t **a
         fine = put(context, i ? ", " : "") &&
                eval_fill(context, "\"{key}\": \"{value}\"", "key", key, "value", value, NULL);
         if (i == asked) {
-            fine = fine && eval_fill(input, "\nKey: \"{key}\"\nThe value associated with the specified key is: ", "key", key, NULL);
+            fine = fine && eval_fill(input, "\nKey: \"{key}\"\nThe value associated with the specified key is: ", "key",
+                                     key, NULL);
             *answer = json_string(value);
         }
     }
@@ -104,8 +107,9 @@ static bool make_math_find(rng *r, int64_t size, text *context, text *input, jso
     }
     *answer = json_integer(second ? next : extreme);
     return fine && put(context, "]") &&
-           eval_fill(input, "You should answer with only one number, no other words. The {which} number of the list is: ", "which",
-                     asked[which], NULL);
+           eval_fill(input,
+                     "You should answer with only one number, no other words. The {which} number of the list is: ",
+                     "which", asked[which], NULL);
 }
 
 /* Function i of a chain calls the next one and adds a constant; chains are mixed. */
@@ -117,7 +121,8 @@ static bool make_code_run(rng *r, int64_t size, text *context, text *input, json
     int64_t *add = malloc((size_t)(n + 1) * sizeof *add);
     bool fine = order && add;
     if (fine)
-        rng_order(r, order, n); /* order[k] is the name of function k; k and k + 1 are one chain unless k + 1 starts one */
+        rng_order(r, order,
+                  n); /* order[k] is the name of function k; k and k + 1 are one chain unless k + 1 starts one */
     for (int k = 0; k < n && fine; k++)
         add[k] = rng_below(r, 19) - 9;
     for (int name = 0; name < n && fine; name++) {
@@ -140,8 +145,8 @@ static bool make_code_run(rng *r, int64_t size, text *context, text *input, json
         char question[128];
         for (int k = chain; k < chain + DEPTH; k++)
             value += add[k];
-        snprintf(question, sizeof question, "Please give me the exact number of the return value of func_%d(%lld).", order[chain],
-                 (long long)x);
+        snprintf(question, sizeof question, "Please give me the exact number of the return value of func_%d(%lld).",
+                 order[chain], (long long)x);
         fine = put(input, question);
         *answer = json_integer(value);
     }
@@ -190,9 +195,10 @@ static int build(job *j, int64_t size)
     rng r = rng_start(j->seed, stream);
     json_decref(j->item);
     bool fine = makers[find(j->set->name)].make(&r, size, &context, &input, &answer);
-    j->item = fine ? json_pack("{s:s%, s:s%, s:o, s:I, s:I}", "context", context.data, context.len, "input", input.data, input.len,
-                               "answer", answer, "length", (json_int_t)j->length, "seed", (json_int_t)j->seed)
-                   : (json_decref(answer), NULL);
+    j->item = fine
+                  ? json_pack("{s:s%, s:s%, s:o, s:I, s:I}", "context", context.data, context.len, "input", input.data,
+                              input.len, "answer", answer, "length", (json_int_t)j->length, "seed", (json_int_t)j->seed)
+                  : (json_decref(answer), NULL);
     text_free(&context);
     text_free(&input);
     return j->item ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
@@ -216,8 +222,8 @@ static int tokens(void *user, int64_t size, int64_t *count)
     return rc;
 }
 
-int infinite_make(const eval *e, const set *s, int64_t length, int64_t seed, int (*fill)(const question *q, sample *out),
-                  json_t **item)
+int infinite_make(const eval *e, const set *s, int64_t length, int64_t seed,
+                  int (*fill)(const question *q, sample *out), json_t **item)
 {
     job j = {e, s, length, seed, fill, NULL};
     int m = find(s->name);

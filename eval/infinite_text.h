@@ -7,7 +7,7 @@
 bool infinite_makes(const char *name);
 
 /* An item of a set with at most `length` tokens in the prompt that `fill` makes of it. *item is the caller's. */
-int infinite_make(const eval *e, const set *s, int64_t length, int64_t seed, int (*fill)(const question *q, sample *out),
-                  json_t **item);
+int infinite_make(const eval *e, const set *s, int64_t length, int64_t seed,
+                  int (*fill)(const question *q, sample *out), json_t **item);
 
 #endif

@@ -1,7 +1,7 @@
 /* infinitebench.c - reattn eval infinitebench: InfiniteBench (arXiv 2402.13718). The sets of text are read from the
- * published files; passkey, number_string, kv_retrieval, math_find and code_run are made here, to any length, if no file
- * is given. Published prompts, of the models that complete text, or with --chat of those that chat; published lengths of
- * answers and metrics. Nothing is cut out of a text. */
+ * published files; passkey, number_string, kv_retrieval, math_find and code_run are made here, to any length, if no
+ * file is given. Published prompts, of the models that complete text, or with --chat of those that chat; published
+ * lengths of answers and metrics. Nothing is cut out of a text. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,40 +13,61 @@
 #include "metric_rouge.h"
 #include "sets.h"
 
-enum { PASSKEY, NUMBER_STRING, KV, BOOK_SUM, BOOK_CHOICE, BOOK_QA, BOOK_QA_ZH, DIALOGUE, MATH_FIND, MATH_CALC, CODE_RUN, CODE_DEBUG };
+enum {
+    PASSKEY,
+    NUMBER_STRING,
+    KV,
+    BOOK_SUM,
+    BOOK_CHOICE,
+    BOOK_QA,
+    BOOK_QA_ZH,
+    DIALOGUE,
+    MATH_FIND,
+    MATH_CALC,
+    CODE_RUN,
+    CODE_DEBUG
+};
 
 #define OPTIONS "A. {OPTION_A}\nB. {OPTION_B}\nC. {OPTION_C}\nD. {OPTION_D}"
 
 static const set complete[] = {
     {"passkey",
-     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about the "
+     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you "
+     "about the "
      "important information.\n\n{context}\n\n{input}\n\nThe pass key is",
      NULL, 6, false, PASSKEY},
     {"number_string",
      "There is an important info hidden inside a lot of irrelevant text. Find it. I will quiz you about the important "
      "information there.\n\n{context}\n\n{input}\n\nThe sequence of digits is",
      NULL, 12, false, NUMBER_STRING},
-    {"kv_retrieval", "Extract the value corresponding to the specified key in the JSON object below.\n\n{context}\n\n{input}", NULL,
-     50, false, KV},
+    {"kv_retrieval",
+     "Extract the value corresponding to the specified key in the JSON object below.\n\n{context}\n\n{input}", NULL, 50,
+     false, KV},
     {"longbook_sum_eng", "Summarize the book below.\n\n{context}\n\nSummary:", NULL, 1200, false, BOOK_SUM},
     {"longbook_choice_eng",
-     "Read the book and answer the question.\n\n{context}\n\nQuestion: {input}\n" OPTIONS "\n\nThe letter of the correct answer is",
+     "Read the book and answer the question.\n\n{context}\n\nQuestion: {input}\n" OPTIONS
+     "\n\nThe letter of the correct answer is",
      NULL, 40, false, BOOK_CHOICE},
     {"longbook_qa_eng",
-     "Read the book and answer the question. Be very concise in your answer.\n\n{context}\n\nQuestion: {input}\nAnswer:", NULL, 40,
-     false, BOOK_QA},
-    {"longbook_qa_chn", "阅读以下书籍然后回答问题。\n\n{context}\n\n问题：{input}\n答案：", NULL, 40, false, BOOK_QA_ZH},
+     "Read the book and answer the question. Be very concise in your answer.\n\n{context}\n\nQuestion: "
+     "{input}\nAnswer:",
+     NULL, 40, false, BOOK_QA},
+    {"longbook_qa_chn", "阅读以下书籍然后回答问题。\n\n{context}\n\n问题：{input}\n答案：", NULL, 40, false,
+     BOOK_QA_ZH},
     {"longdialogue_qa_eng",
-     "Below is a dialogue script where one random occurrence of a character name is replaced with \"$$MASK$$\", and you should "
+     "Below is a dialogue script where one random occurrence of a character name is replaced with \"$$MASK$$\", and "
+     "you should "
      "try to guess who that character is.\n\n{context}\n\nThe name that has been replaced with $$MASK$$ is likely",
      NULL, 40, false, DIALOGUE},
     {"math_find", "{prefix}\n\n{context}\n\n{input}", NULL, 3, false, MATH_FIND},
     {"math_calc",
-     "Let us calculate the intermediate values of an expression.\n\nExpression: 1 + 3 + 4\nValues: [1, 4, 8]\n\nExpression: 8 - 3 "
+     "Let us calculate the intermediate values of an expression.\n\nExpression: 1 + 3 + 4\nValues: [1, 4, "
+     "8]\n\nExpression: 8 - 3 "
      "+ 2 - 4\nValues: [8, 5, 7, 3]\n\nExpression: {context}\nValues:",
      NULL, 30000, false, MATH_CALC},
     {"code_run",
-     "There is a function called {func} in the following Python code.\n\n{context}\n\nPlease compute the exact value of "
+     "There is a function called {func} in the following Python code.\n\n{context}\n\nPlease compute the exact value "
+     "of "
      "{func_call}. The value of {func_call} is",
      NULL, 5, false, CODE_RUN},
     {"code_debug",
@@ -57,41 +78,56 @@ static const set complete[] = {
 
 static const set chat[] = {
     {"passkey",
-     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz you about the "
+     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize them. I will quiz you "
+     "about the "
      "important information there.\n\n{context}\n\n{input}",
      NULL, 6, false, PASSKEY},
     {"number_string",
      "There is an important info hidden inside a lot of irrelevant text. Find it. I will quiz you about the important "
      "information there.\n\n{context}\n\n{input}",
      NULL, 12, false, NUMBER_STRING},
-    {"kv_retrieval", "Extract the value corresponding to the specified key in the JSON object below.\n\n{context}\n\n{input}", NULL,
-     50, false, KV},
+    {"kv_retrieval",
+     "Extract the value corresponding to the specified key in the JSON object below.\n\n{context}\n\n{input}", NULL, 50,
+     false, KV},
     {"longbook_sum_eng", "Summarize the following book.\n\n{context}", NULL, 1200, false, BOOK_SUM},
     {"longbook_choice_eng",
-     "Read the book and answer the question.\n\n{context}\n\nQuestion: {input}\n\nOnly one of the following options is correct, "
+     "Read the book and answer the question.\n\n{context}\n\nQuestion: {input}\n\nOnly one of the following options is "
+     "correct, "
      "tell me the answer using one single letter (A, B, C, or D). Don't say anything else.\n" OPTIONS,
      NULL, 40, false, BOOK_CHOICE},
-    {"longbook_qa_eng", "Read the book below and answer a question.\n\n{context}\n\nQuestion: {input}\n\nBe very concise.", NULL, 40,
+    {"longbook_qa_eng",
+     "Read the book below and answer a question.\n\n{context}\n\nQuestion: {input}\n\nBe very concise.", NULL, 40,
      false, BOOK_QA},
-    {"longbook_qa_chn", "请根据以下书籍回答我的问题。\n\n{context}\n\n问题：{input}\n请尽量简短地回答。", NULL, 40, false, BOOK_QA_ZH},
+    {"longbook_qa_chn", "请根据以下书籍回答我的问题。\n\n{context}\n\n问题：{input}\n请尽量简短地回答。", NULL, 40,
+     false, BOOK_QA_ZH},
     {"longdialogue_qa_eng",
-     "Below is a dialogue script where one random occurrence of a character name is replaced with \"$$MASK$$\", and you should "
-     "try to guess who that character is.\n\nThe dialogue:\n\n---\n\n{context}\n\n---\n\nEnd of dialogue.\n\nWhich character is "
-     "most likely \"$$MASK$$\"? Just say the name used by the scriptwriter (before the colon marks) of one single character and "
+     "Below is a dialogue script where one random occurrence of a character name is replaced with \"$$MASK$$\", and "
+     "you should "
+     "try to guess who that character is.\n\nThe dialogue:\n\n---\n\n{context}\n\n---\n\nEnd of dialogue.\n\nWhich "
+     "character is "
+     "most likely \"$$MASK$$\"? Just say the name used by the scriptwriter (before the colon marks) of one single "
+     "character and "
      "nothing else.",
      NULL, 40, false, DIALOGUE},
     {"math_find", "{prefix}\n\n{context}\n\n{input}", NULL, 3, false, MATH_FIND},
-    {"math_calc", "Compute the intermediate values in the following long expression.\n\n{context}", NULL, 30000, false, MATH_CALC},
+    {"math_calc", "Compute the intermediate values in the following long expression.\n\n{context}", NULL, 30000, false,
+     MATH_CALC},
     {"code_run",
-     "Following is a set of Python functions. There is a function called named {func}.\n\n{context}\n\nPlease give me the exact "
+     "Following is a set of Python functions. There is a function called named {func}.\n\n{context}\n\nPlease give me "
+     "the exact "
      "number of the return value of {func_call}. Be concise. Your response must end with the final returned value.",
      NULL, 5, false, CODE_RUN},
     {"code_debug",
-     "There is ONLY ONE function in the large project that is deliberately made to include an obvious error. Please find the "
-     "function that contains the most obvious errors. I will give you four options to narrow your scope. You can inspect the "
-     "options and think. Eventually, tell me the answer using one single letter (A, B, C, or D).\n\n{context}\n\nWhich funtion has "
-     "deliberate error?\n" OPTIONS "\n\nYou should first find the functions in the options. Repeat their content, inspect through "
-     "code, and at last give me your answer for the function that has the deliberate and obvious error in A, B, C, or D.",
+     "There is ONLY ONE function in the large project that is deliberately made to include an obvious error. Please "
+     "find the "
+     "function that contains the most obvious errors. I will give you four options to narrow your scope. You can "
+     "inspect the "
+     "options and think. Eventually, tell me the answer using one single letter (A, B, C, or D).\n\n{context}\n\nWhich "
+     "funtion has "
+     "deliberate error?\n" OPTIONS
+     "\n\nYou should first find the functions in the options. Repeat their content, inspect through "
+     "code, and at last give me your answer for the function that has the deliberate and obvious error in A, B, C, or "
+     "D.",
      NULL, 5, false, CODE_DEBUG},
     {0}};
 
@@ -156,7 +192,8 @@ static bool is_fine(const question *q, const json_t *expected)
     int kind = q->set->kind;
     const json_t *first = json_is_array(expected) ? json_array_get(expected, 0) : expected;
     bool number = kind == MATH_FIND || kind == CODE_RUN || kind == MATH_CALC;
-    return json_is_string(json_object_get(q->item, "context")) && (number ? json_is_number(first) : json_is_string(first)) &&
+    return json_is_string(json_object_get(q->item, "context")) &&
+           (number ? json_is_number(first) : json_is_string(first)) &&
            (kind == MATH_CALC || kind == BOOK_SUM || json_is_string(json_object_get(q->item, "input")));
 }
 
@@ -168,16 +205,18 @@ static int fill(const question *q, sample *out)
     const char *context = json_string_value(json_object_get(q->item, "context"));
     out->expected = expected_of(q);
     if (!is_fine(q, out->expected))
-        return cli_fail(EXIT_FAILED, "%s, item %lld: \"context\", \"input\", \"answer\" or \"options\" is not as InfiniteBench "
-                                     "publishes it", q->set->name, (long long)q->index + 1);
+        return cli_fail(EXIT_FAILED,
+                        "%s, item %lld: \"context\", \"input\", \"answer\" or \"options\" is not as InfiniteBench "
+                        "publishes it",
+                        q->set->name, (long long)q->index + 1);
     json_object_set(out->own, "length", json_object_get(q->item, "length"));
     json_object_set(out->own, "seed", json_object_get(q->item, "seed"));
     input = input ? input : "";
     find_call(input, call, name);
     bool fine = put_prefix(input, &prefix) &&
-                eval_fill(&out->prompt, q->set->prompt, "context", context, "input", input, "prefix", prefix.data, "func", name,
-                          "func_call", call, "OPTION_A", option(q->item, 0), "OPTION_B", option(q->item, 1), "OPTION_C",
-                          option(q->item, 2), "OPTION_D", option(q->item, 3), NULL);
+                eval_fill(&out->prompt, q->set->prompt, "context", context, "input", input, "prefix", prefix.data,
+                          "func", name, "func_call", call, "OPTION_A", option(q->item, 0), "OPTION_B",
+                          option(q->item, 1), "OPTION_C", option(q->item, 2), "OPTION_D", option(q->item, 3), NULL);
     text_free(&prefix);
     return fine ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
 }

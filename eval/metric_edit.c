@@ -13,7 +13,7 @@
 typedef struct strings {
     unsigned *a, *b; /* characters */
     size_t na, nb;
-    bool *popular; /* [nb] */
+    bool *popular;      /* [nb] */
     size_t *run, *next; /* [nb + 1] length of the block that ends at (i, j), for this and the next i */
 } strings;
 

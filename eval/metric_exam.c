@@ -148,14 +148,15 @@ static char *code_form(const char *s)
             out[n++] = blank ? ' ' : *s;
     }
     out[n] = 0;
-    static const char *const rules[][2] = {{",", ""}, {"'", ""}, {"\\", ""}, {".0", ""}, {"] [", "]["}, {"[ [", "[["}, {"] ]", "]]"}};
+    static const char *const rules[][2] = {{",", ""},     {"'", ""},     {"\\", ""},   {".0", ""},
+                                           {"] [", "]["}, {"[ [", "[["}, {"] ]", "]]"}};
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         replace(out, rules[i][0], rules[i][1]);
     return out;
 }
 
-/* The words of s, of which `from_end` (or from the start) at most `most` are kept, joined by single spaces, in place. As
- * Python's re.split: blanks at an end make an empty word, which counts. */
+/* The words of s, of which `from_end` (or from the start) at most `most` are kept, joined by single spaces, in
+ * place. As Python's re.split: blanks at an end make an empty word, which counts. */
 static void keep_words(char *s, size_t most, bool from_end)
 {
     size_t words = 1;
@@ -179,7 +180,8 @@ static void keep_words(char *s, size_t most, bool from_end)
 
 static char *code_answer(const char *answer, const char *expected)
 {
-    static const char *const said[] = {"will be", "of the code", "is", "would be", "the value of", "the result of", "printed"};
+    static const char *const said[] = {"will be",      "of the code",   "is",     "would be",
+                                       "the value of", "the result of", "printed"};
     char *s = code_form(answer), *gt = copy(expected);
     size_t n = 0;
     for (char *w = gt; w && *(w += strspn(w, blanks)); w += strcspn(w, blanks))
@@ -208,7 +210,8 @@ static void squeeze(char *s)
     *out = 0;
 }
 
-/* Both are numbers and equal; or the expected text is in the first line of the answer that has two characters or more. */
+/* Both are numbers and equal; or the expected text is in the first line of the answer that has two characters or
+ * more. */
 static double compare_text(const char *answer, const char *expected)
 {
     char *end_a, *end_e;

@@ -85,7 +85,8 @@ double metric_has_word(const char *answer, const char *expected, const char *mar
     for (; (n = next_word(&answer, marks)); answer += n) {
         size_t same = 0;
         while (n == len && same < n &&
-               (upper ? toupper((unsigned char)answer[same]) : (unsigned char)answer[same]) == (unsigned char)expected[same])
+               (upper ? toupper((unsigned char)answer[same]) : (unsigned char)answer[same]) ==
+                   (unsigned char)expected[same])
             same++;
         if (len && same == len)
             return 1;
@@ -113,7 +114,7 @@ double metric_class(const char *answer, const char *expected, const char *const 
     for (size_t i = 0; i < n; i++)
         if (strstr(answer, classes[i]))
             named[count++] = classes[i];
-    /* What is a part of the expected name does not count. As published, one that follows a removed one is not looked at. */
+    /* A part of the expected name does not count. As published, one that follows a removed one is not looked at. */
     for (size_t i = 0; i < count; i++)
         if (strstr(expected, named[i]) && strcmp(expected, named[i])) {
             memmove(named + i, named + i + 1, (count - i - 1) * sizeof *named);

@@ -31,8 +31,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(**(char **const *)a, **(char **const *)b);
 }
 
-/* Words of each part of the text between `stop` characters (0: one part). Parts without a character are no sentences; to
- * the package rouge a part of blanks is a sentence with one word, which is empty. */
+/* Words of each part of the text between `stop` characters (0: one part). Parts without a character are no
+ * sentences; to the package rouge a part of blanks is a sentence with one word, which is empty. */
 static bool split(const char *s, word_rule rule, char stop, word_list *words, sentences *out)
 {
     size_t len = strlen(s), parts = 0;
@@ -107,8 +107,8 @@ static bool pair_of(const char *answer, const char *expected, word_rule rule, ch
     return fine;
 }
 
-/* Marks the places of x that a longest common subsequence of x and y takes. `up_first`: where both ways are as long, x is
- * shortened first. False if there is no memory. */
+/* Marks the places of x that a longest common subsequence of x and y takes. `up_first`: where both ways are as long,
+ * x is shortened first. False if there is no memory. */
 static bool mark_lcs(const int *x, size_t n, const int *y, size_t m, bool up_first, bool *taken)
 {
     unsigned *table = calloc((n + 1) * (m + 1), sizeof *table);
@@ -117,8 +117,9 @@ static bool mark_lcs(const int *x, size_t n, const int *y, size_t m, bool up_fir
 #define AT(i, j) table[(i) * (m + 1) + (j)]
     for (size_t i = 1; i <= n; i++)
         for (size_t j = 1; j <= m; j++)
-            AT(i, j) = x[i - 1] == y[j - 1] ? AT(i - 1, j - 1) + 1
-                       : AT(i - 1, j) > AT(i, j - 1) ? AT(i - 1, j) : AT(i, j - 1);
+            AT(i, j) = x[i - 1] == y[j - 1]          ? AT(i - 1, j - 1) + 1
+                       : AT(i - 1, j) > AT(i, j - 1) ? AT(i - 1, j)
+                                                     : AT(i, j - 1);
     for (size_t i = n, j = m; i && j;) {
         bool up = up_first ? AT(i - 1, j) >= AT(i, j - 1) : AT(i - 1, j) > AT(i, j - 1);
         if (x[i - 1] == y[j - 1])
@@ -183,7 +184,8 @@ static double f_of(double same, double a, double e)
 /* n-grams that both have, counted as often as the one that has them less often. */
 static double same_grams(const pair *p, int n)
 {
-    size_t same = 0, na = p->a.n >= (size_t)n ? p->a.n - (size_t)n + 1 : 0, ne = p->e.n >= (size_t)n ? p->e.n - (size_t)n + 1 : 0;
+    size_t same = 0, na = p->a.n >= (size_t)n ? p->a.n - (size_t)n + 1 : 0,
+           ne = p->e.n >= (size_t)n ? p->e.n - (size_t)n + 1 : 0;
     bool *used = calloc(ne + 1, 1);
     if (!used)
         return NAN;

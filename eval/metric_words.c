@@ -31,7 +31,8 @@ static size_t put_character(char *out, unsigned c)
     if (c < 0x800)
         return out[0] = (char)(0xC0 | c >> 6), out[1] = (char)(0x80 | (c & 0x3F)), 2;
     if (c < 0x10000)
-        return out[0] = (char)(0xE0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 0x3F)), out[2] = (char)(0x80 | (c & 0x3F)), 3;
+        return out[0] = (char)(0xE0 | c >> 12), out[1] = (char)(0x80 | (c >> 6 & 0x3F)),
+               out[2] = (char)(0x80 | (c & 0x3F)), 3;
     return out[0] = (char)(0xF0 | c >> 18), out[1] = (char)(0x80 | (c >> 12 & 0x3F)),
            out[2] = (char)(0x80 | (c >> 6 & 0x3F)), out[3] = (char)(0x80 | (c & 0x3F)), 4;
 }
@@ -64,15 +65,15 @@ static bool is_ascii_punctuation(unsigned c)
 /* What the Chinese normalisation takes away: ASCII punctuation and zhon's list with the full stop. */
 static bool is_chinese_punctuation(unsigned c)
 {
-    static const unsigned marks[] = {0xFF01, 0xFF1F, 0xFF61, 0x3002, 0xFF5F, 0xFF60, 0xFF62, 0xFF63, 0xFF64, 0x3001, 0x3003,
-                                     0x301C, 0x301D, 0x301E, 0x301F, 0x3030, 0x303E, 0x303F, 0x2013, 0x2014, 0x2018, 0x2019,
-                                     0x201B, 0x201C, 0x201D, 0x201E, 0x201F, 0x2026, 0x2027, 0xFE4F};
+    static const unsigned marks[] = {0xFF01, 0xFF1F, 0xFF61, 0x3002, 0xFF5F, 0xFF60, 0xFF62, 0xFF63, 0xFF64, 0x3001,
+                                     0x3003, 0x301C, 0x301D, 0x301E, 0x301F, 0x3030, 0x303E, 0x303F, 0x2013, 0x2014,
+                                     0x2018, 0x2019, 0x201B, 0x201C, 0x201D, 0x201E, 0x201F, 0x2026, 0x2027, 0xFE4F};
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
         if (marks[i] == c)
             return true;
     return is_ascii_punctuation(c) || (c >= 0x300A && c <= 0x3011) || (c >= 0x3014 && c <= 0x301B) ||
-           (c >= 0xFF02 && c <= 0xFF0F) || (c >= 0xFF1A && c <= 0xFF1E) || c == 0xFF20 || (c >= 0xFF3B && c <= 0xFF40) ||
-           (c >= 0xFF5B && c <= 0xFF5E);
+           (c >= 0xFF02 && c <= 0xFF0F) || (c >= 0xFF1A && c <= 0xFF1E) || c == 0xFF20 ||
+           (c >= 0xFF3B && c <= 0xFF40) || (c >= 0xFF5B && c <= 0xFF5E);
 }
 
 /* Python's \w: letters, digits, underscore. */

@@ -8,17 +8,20 @@
 #include "random.h"
 
 static const char *const cities[] = {
-    "Berlin", "Paris", "London", "Madrid", "Rome", "Vienna", "Prague", "Warsaw", "Lisbon", "Dublin", "Athens", "Oslo",
-    "Stockholm", "Helsinki", "Copenhagen", "Budapest", "Bucharest", "Sofia", "Zagreb", "Belgrade", "Brussels", "Amsterdam",
-    "Hamburg", "Munich", "Cologne", "Milan", "Naples", "Turin", "Venice", "Florence", "Barcelona", "Valencia", "Seville",
-    "Porto", "Lyon", "Marseille", "Toulouse", "Geneva", "Zurich", "Krakow", "Moscow", "Kiev", "Riga", "Vilnius", "Tallinn",
-    "Istanbul", "Ankara", "Cairo", "Tunis", "Algiers", "Casablanca", "Dakar", "Lagos", "Accra", "Nairobi", "Kampala",
-    "Harare", "Pretoria", "Durban", "Windhoek", "Tehran", "Baghdad", "Damascus", "Beirut", "Amman", "Jerusalem", "Riyadh",
-    "Dubai", "Muscat", "Karachi", "Lahore", "Delhi", "Mumbai", "Chennai", "Calcutta", "Dhaka", "Kathmandu", "Colombo",
-    "Bangkok", "Hanoi", "Saigon", "Jakarta", "Manila", "Singapore", "Taipei", "Shanghai", "Beijing", "Seoul", "Tokyo",
-    "Osaka", "Kyoto", "Sydney", "Melbourne", "Brisbane", "Perth", "Auckland", "Toronto", "Montreal", "Vancouver", "Boston",
-    "Chicago", "Denver", "Dallas", "Houston", "Seattle", "Phoenix", "Miami", "Atlanta", "Detroit", "Havana", "Caracas",
-    "Bogota", "Lima", "Quito", "Santiago", "Montevideo", "Brasilia", "Salvador", "Recife", "Asuncion"};
+    "Berlin",   "Paris",    "London",    "Madrid",    "Rome",      "Vienna",     "Prague",   "Warsaw",     "Lisbon",
+    "Dublin",   "Athens",   "Oslo",      "Stockholm", "Helsinki",  "Copenhagen", "Budapest", "Bucharest",  "Sofia",
+    "Zagreb",   "Belgrade", "Brussels",  "Amsterdam", "Hamburg",   "Munich",     "Cologne",  "Milan",      "Naples",
+    "Turin",    "Venice",   "Florence",  "Barcelona", "Valencia",  "Seville",    "Porto",    "Lyon",       "Marseille",
+    "Toulouse", "Geneva",   "Zurich",    "Krakow",    "Moscow",    "Kiev",       "Riga",     "Vilnius",    "Tallinn",
+    "Istanbul", "Ankara",   "Cairo",     "Tunis",     "Algiers",   "Casablanca", "Dakar",    "Lagos",      "Accra",
+    "Nairobi",  "Kampala",  "Harare",    "Pretoria",  "Durban",    "Windhoek",   "Tehran",   "Baghdad",    "Damascus",
+    "Beirut",   "Amman",    "Jerusalem", "Riyadh",    "Dubai",     "Muscat",     "Karachi",  "Lahore",     "Delhi",
+    "Mumbai",   "Chennai",  "Calcutta",  "Dhaka",     "Kathmandu", "Colombo",    "Bangkok",  "Hanoi",      "Saigon",
+    "Jakarta",  "Manila",   "Singapore", "Taipei",    "Shanghai",  "Beijing",    "Seoul",    "Tokyo",      "Osaka",
+    "Kyoto",    "Sydney",   "Melbourne", "Brisbane",  "Perth",     "Auckland",   "Toronto",  "Montreal",   "Vancouver",
+    "Boston",   "Chicago",  "Denver",    "Dallas",    "Houston",   "Seattle",    "Phoenix",  "Miami",      "Atlanta",
+    "Detroit",  "Havana",   "Caracas",   "Bogota",    "Lima",      "Quito",      "Santiago", "Montevideo", "Brasilia",
+    "Salvador", "Recife",   "Asuncion"};
 enum { CITIES = sizeof cities / sizeof *cities };
 
 int needles_most(void)

@@ -20,8 +20,8 @@ int needles_most(void);
  * depth. False if there is no memory. */
 bool needles_hide(const haystack *h, int64_t seed, size_t n, const needle *list, int n_list, text *out, int *rounds);
 
-/* The text and a question that comes to at most `length` tokens, as close below as sentences allow. `ask` is the longest
- * question. */
+/* The text and a question that comes to at most `length` tokens, as close below as sentences allow. `ask` is the
+ * longest question. */
 int needles_fit(const eval *e, const haystack *h, int64_t seed, int64_t length, const needle *list, int n_list,
                 const char *ask, text *out, int *rounds);
 

@@ -87,7 +87,9 @@ static int read_options(niah *j, const options *opt)
         rc = read_question(v->question, &j->question);
     else if (!rc)
         rc = text_append(&j->question, v->chat ? question_chat : question_raw,
-                         strlen(v->chat ? question_chat : question_raw)) ? EXIT_DONE : EXIT_FAILED;
+                         strlen(v->chat ? question_chat : question_raw))
+                 ? EXIT_DONE
+                 : EXIT_FAILED;
     if (!rc && !strstr(j->question.data ? j->question.data : "", "{key}"))
         rc = cli_fail(EXIT_USAGE, "the question must have {key} in it");
     return rc ? rc : eval_read_haystacks(opt, &j->haystacks, &j->n_haystacks);
@@ -198,8 +200,9 @@ static int make_case(suite *s, int64_t i, sample *out)
     const needle *n = &j->needles[p.depth];
     out->limit = j->n_answer;
     out->expected = json_string(n->value);
-    out->own = json_pack("{s:s, s:i, s:I, s:I, s:I, s:s}", "haystack", p.haystack->name, "rounds", j->rounds, "length",
-                         (json_int_t)p.length, "depth", (json_int_t)n->depth, "seed", (json_int_t)p.seed, "key", n->key);
+    out->own =
+        json_pack("{s:s, s:i, s:I, s:I, s:I, s:s}", "haystack", p.haystack->name, "rounds", j->rounds, "length",
+                  (json_int_t)p.length, "depth", (json_int_t)n->depth, "seed", (json_int_t)p.seed, "key", n->key);
     bool fine = text_append(&out->prompt, j->hay.data, j->hay.len) &&
                 eval_fill(&out->prompt, j->question.data, "key", n->key, NULL);
     return fine && out->own ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
@@ -227,7 +230,8 @@ static int find_needle(const niah *j, const reattn_session *s, const text *sent,
     if (!value)
         return cli_fail(EXIT_FAILED, "the chat template changes the text: where a needle is cannot be told");
     size_t at = (size_t)(sentence - sent->data), value_at = (size_t)(value - sent->data);
-    int rc = recall_locate(model, sent->data, sent->len, tokens, held, at, at + strlen(n->sentence), &out->first, &out->end);
+    int rc =
+        recall_locate(model, sent->data, sent->len, tokens, held, at, at + strlen(n->sentence), &out->first, &out->end);
     return rc ? rc
               : recall_locate(model, sent->data, sent->len, tokens, held, value_at, value_at + strlen(n->value),
                               &out->value, &out->value_end);
@@ -262,7 +266,13 @@ static int run(niah *j, const options *opt, const char *task)
     const pivot tables[] = {
         {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0, false},
         {{"haystack"}, "config", "length", "score", "% exact", 100, 1, false},
-        {{"config", "haystack"}, "length", "depth", "value_share", "% of layers and heads that hold the number", 100, 0,
+        {{"config", "haystack"},
+         "length",
+         "depth",
+         "value_share",
+         "% of layers and heads that hold the number",
+         100,
+         0,
          false},
         {{"haystack"}, "config", "length", "value_share", "% of layers and heads that hold the number", 100, 1, false}};
     bool recall = !strcmp(task, "recall");

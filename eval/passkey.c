@@ -42,11 +42,14 @@ static int64_t cost_of(const suite *s, const config *c, int64_t i, int64_t befor
 /* `n` sentences of noise with the key after `depth` percent of them. */
 static bool build(int64_t n, int64_t depth, const char *key, text *out)
 {
-    static const char noise[] = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n";
+    static const char noise[] =
+        "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n";
     int64_t before = (n * depth + 50) / 100;
     out->len = 0;
-    bool fine = eval_fill(out, "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
-                               "I will quiz you about the important information.\n\n", NULL);
+    bool fine = eval_fill(out,
+                          "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
+                          "I will quiz you about the important information.\n\n",
+                          NULL);
     for (int64_t i = 0; i <= n && fine; i++) {
         if (i == before)
             fine = eval_fill(out, "The pass key is {key}. Remember it. {key} is the pass key.\n", "key", key, NULL);
@@ -85,7 +88,8 @@ static int make_case(suite *s, int64_t i, sample *out)
     snprintf(stream, sizeof stream, "passkey %lld %lld", (long long)p.length, (long long)p.depth);
     rng r = rng_start(p.seed, stream);
     snprintf(key, sizeof key, "%lld", (long long)(10000 + rng_below(&r, 90000)));
-    int rc = fit_size("a pass key", p.length, 0, INT64_C(1) << 30, count, &(sizing){&s->eval, &p, key, &out->prompt}, &size);
+    int rc =
+        fit_size("a pass key", p.length, 0, INT64_C(1) << 30, count, &(sizing){&s->eval, &p, key, &out->prompt}, &size);
     if (rc)
         return rc;
     out->limit = s->eval.opt->eval.n_answer ? s->eval.opt->eval.n_answer : ANSWER;

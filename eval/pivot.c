@@ -1,8 +1,8 @@
 /* pivot.c - see pivot.h. */
 #include "pivot.h"
 
-#include <stdbool.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,8 +198,8 @@ static void print_table(FILE *out, const pivot_table *t)
         int n = (int)strlen(pivot_row(t, r));
         first = n > first ? n : first;
     }
-    fprintf(out, "%s%s%s by %s and %s, %ld cases\n%*s", t->title, *t->title ? ": " : "", p->unit, p->row, p->column, count, first,
-            p->row);
+    fprintf(out, "%s%s%s by %s and %s, %ld cases\n%*s", t->title, *t->title ? ": " : "", p->unit, p->row, p->column,
+            count, first, p->row);
     for (int c = 0; c < pivot_columns(t); c++)
         fprintf(out, "  %*s", width, pivot_column(t, c));
     if (has_mean(p->column))
@@ -226,9 +226,9 @@ static void add_table(json_t *list, const pivot_table *t)
         json_object_set_new(rows, pivot_row(t, r), cells);
     }
     double all = pivot_mean(t, -1, -1, &count);
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:f, s:I}", "group", t->title, "row", t->p.row, "column",
-                                          t->p.column, "value", t->p.value, "rows", rows, "mean", all, "cases",
-                                          (json_int_t)count));
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:f, s:I}", "group", t->title, "row", t->p.row,
+                                          "column", t->p.column, "value", t->p.value, "rows", rows, "mean", all,
+                                          "cases", (json_int_t)count));
 }
 
 int pivot_report(bool json, const results *r, const pivot *wanted, int n)
@@ -247,7 +247,8 @@ int pivot_report(bool json, const results *r, const pivot *wanted, int n)
         pivot_tables_free(tables, found);
     }
     json_t *all = json_pack("{s:O, s:o}", "settings", results_settings(r), "tables", list);
-    int failed = json && (!all || json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF);
+    int failed =
+        json && (!all || json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF);
     json_decref(all);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
 }

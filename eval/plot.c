@@ -1,5 +1,5 @@
-/* plot.c - reattn eval plot: pictures of results. A grid of lengths and depths becomes a heat map for each configuration
- * and text, perplexity a curve by position with a line for each configuration. */
+/* plot.c - reattn eval plot: pictures of results. A grid of lengths and depths becomes a heat map for each
+ * configuration and text, perplexity a curve by position with a line for each configuration. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +59,8 @@ static int plot_grid(const json_t *cases, const char *value, const char *path)
         height += TOP + BOTTOM + CELL_H * pivot_columns(&tables[i]);
     }
     drawing *d = NULL;
-    rc = n ? draw_open(path, width, height, &d) : cli_fail(EXIT_FAILED, "there are no cases with length, depth and %s", value);
+    rc = n ? draw_open(path, width, height, &d)
+           : cli_fail(EXIT_FAILED, "there are no cases with length, depth and %s", value);
     double y = 0;
     for (int i = 0; i < n && !rc; i++) {
         heat_map(d, &tables[i], pivot_title(&tables[i]), y);
@@ -236,7 +237,8 @@ int eval_plot(const options *opt)
     else if (!rc && json_object_get(first, "depth"))
         rc = plot_grid(cases, v->value ? v->value : "score", v->out);
     else if (!rc)
-        rc = cli_fail(EXIT_USAGE, "%s has neither depths nor positions: its table is all there is to see", opt->files[0]);
+        rc = cli_fail(EXIT_USAGE, "%s has neither depths nor positions: its table is all there is to see",
+                      opt->files[0]);
     json_decref(cases);
     return rc;
 }

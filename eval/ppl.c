@@ -29,7 +29,7 @@ typedef struct reading {
     const config *config;
     const haystack *haystack;
     int64_t seed;
-    const int32_t *tokens; /* [length] */
+    const int32_t *tokens;          /* [length] */
     reattn_session *session, *full; /* full NULL without --kl */
     float *expected;                /* [chunk][n_vocab] logits of full for the piece at hand */
     int64_t piece;                  /* position of its first token */
@@ -156,8 +156,10 @@ static int text_tokens(const ppl *j, const haystack *h, int64_t seed, int32_t **
     text_free(&hay);
     if (!rc && n < j->length) {
         free(*tokens);
-        rc = cli_fail(EXIT_USAGE, "%s has %lld tokens, fewer than --lengths %lld: what is read twice is no longer hard to "
-                                  "predict", h->name, (long long)n, (long long)j->length);
+        rc = cli_fail(EXIT_USAGE,
+                      "%s has %lld tokens, fewer than --lengths %lld: what is read twice is no longer hard to "
+                      "predict",
+                      h->name, (long long)n, (long long)j->length);
     }
     return rc;
 }
@@ -248,9 +250,10 @@ static int plan_text(ppl *j, const config *c, const haystack *h, int64_t seed)
 
 static int run(ppl *j, const options *opt)
 {
-    const pivot tables[] = {{{"haystack"}, "position", "config", "nll", "perplexity", 1, 2, true},
-                            {{"haystack"}, "position", "config", "kl", "KL divergence from full attention", 1, 4, false},
-                            {{"haystack"}, "position", "config", "same_top", "% same likeliest token as full", 100, 1, false}};
+    const pivot tables[] = {
+        {{"haystack"}, "position", "config", "nll", "perplexity", 1, 2, true},
+        {{"haystack"}, "position", "config", "kl", "KL divergence from full attention", 1, 4, false},
+        {{"haystack"}, "position", "config", "same_top", "% same likeliest token as full", 100, 1, false}};
     int rc = eval_start(&j->eval, opt, "ppl");
     if (!rc)
         rc = read_options(j, opt);

@@ -58,19 +58,19 @@ json_t *recall_measure(const recalls *r, const reattn_model *model, const reattn
         values += whole;
     }
     for (size_t i = 0; i < n_runs; i++)
-        json_array_append_new(list, json_pack("[I, I, i]", (json_int_t)runs[i].first, (json_int_t)runs[i].count,
-                                              runs[i].layers));
+        json_array_append_new(
+            list, json_pack("[I, I, i]", (json_int_t)runs[i].first, (json_int_t)runs[i].count, runs[i].layers));
     free(runs);
     double all = (double)info.n_layer * info.n_head_kv;
-    json_t *out = json_pack("{s:I, s:f, s:f, s:o, s:o}", "needle_token", (json_int_t)p->first, "value_share", values / all,
-                            "needle_share", needles / all, "layers", layers, "recalled", list);
+    json_t *out = json_pack("{s:I, s:f, s:f, s:o, s:o}", "needle_token", (json_int_t)p->first, "value_share",
+                            values / all, "needle_share", needles / all, "layers", layers, "recalled", list);
     if (!out)
         cli_fail(EXIT_FAILED, "out of memory");
     return out;
 }
 
-int recall_locate(const reattn_model *model, const char *text, size_t len, const int32_t *tokens, int64_t n, size_t from,
-                  size_t to, int64_t *first, int64_t *end)
+int recall_locate(const reattn_model *model, const char *text, size_t len, const int32_t *tokens, int64_t n,
+                  size_t from, size_t to, int64_t *first, int64_t *end)
 {
     /* From the end: what is put before a text (BOS, a space) does not matter. */
     size_t at = len;
@@ -79,8 +79,10 @@ int recall_locate(const reattn_model *model, const char *text, size_t len, const
         char piece[512];
         int size = reattn_token_bytes(model, tokens[t], true, piece, sizeof piece);
         if (size < 0 || size > (int)sizeof piece || (size_t)size > at || memcmp(text + at - size, piece, (size_t)size))
-            return cli_fail(EXIT_FAILED, "the bytes of this model's tokens are not those of the text (at byte %zu of %zu): "
-                                         "where a needle is cannot be told", at, len);
+            return cli_fail(EXIT_FAILED,
+                            "the bytes of this model's tokens are not those of the text (at byte %zu of %zu): "
+                            "where a needle is cannot be told",
+                            at, len);
         if (at - (size_t)size < to && *end < 0)
             *end = t + 1;
         at -= (size_t)size;

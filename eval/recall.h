@@ -24,7 +24,7 @@ typedef struct passage {
 json_t *recall_measure(const recalls *r, const reattn_model *model, const reattn_session *session, const passage *p);
 
 /* Tokens that bytes [from, to) of a text are in. An error if the tokens' bytes are not those of the text. */
-int recall_locate(const reattn_model *model, const char *text, size_t len, const int32_t *tokens, int64_t n, size_t from,
-                  size_t to, int64_t *first, int64_t *end);
+int recall_locate(const reattn_model *model, const char *text, size_t len, const int32_t *tokens, int64_t n,
+                  size_t from, size_t to, int64_t *first, int64_t *end);
 
 #endif

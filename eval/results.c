@@ -73,7 +73,8 @@ static int compare_settings(const char *path, const json_t *old, const json_t *n
     for (int i = 0; i < 2; i++) {
         const char *key;
         json_t *value;
-        json_object_foreach((json_t *)both[i], key, value) {
+        json_object_foreach((json_t *)both[i], key, value)
+        {
             const json_t *other = json_object_get(both[1 - i], key);
             if (may_differ(key) || (other && json_equal(value, other)))
                 continue;
@@ -134,7 +135,8 @@ int results_open(const char *path, json_t *settings, bool timings, results **out
         json_decref(settings);
         return no_memory();
     }
-    *r = (results){.path = path, .timings = timings, .settings = settings, .cases = json_array(), .by_id = json_object()};
+    *r = (results){
+        .path = path, .timings = timings, .settings = settings, .cases = json_array(), .by_id = json_object()};
     json_object_set_new(settings, "record", json_string("settings"));
     int rc = path ? open_file(r, path) : EXIT_DONE;
     for (size_t i = 0; !rc && i < json_array_size(r->cases); i++) {
@@ -157,8 +159,10 @@ int results_has(results *r, const char *id, const json_t *options, bool *has)
     *has = one != NULL;
     if (!one || json_equal(json_object_get(one, "options"), options))
         return EXIT_DONE;
-    return cli_fail(EXIT_USAGE, "%s has the case %s with other options: give the configuration another name, or choose "
-                                "another --out", r->path, id);
+    return cli_fail(EXIT_USAGE,
+                    "%s has the case %s with other options: give the configuration another name, or choose "
+                    "another --out",
+                    r->path, id);
 }
 
 const json_t *results_find(const results *r, const char *id)
@@ -171,7 +175,8 @@ static void drop_timings(json_t *one)
     const char *key;
     json_t *value;
     void *next;
-    json_object_foreach_safe(one, next, key, value) {
+    json_object_foreach_safe(one, next, key, value)
+    {
         size_t n = strlen(key);
         if (!strcmp(key, "ms") || (n > 3 && !strcmp(key + n - 3, "_ms")))
             json_object_del(one, key);

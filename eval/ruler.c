@@ -61,7 +61,8 @@ static int count(void *user, int64_t size, int64_t *tokens)
     text prompt = {0}, lead = {0}, sent = {0};
     json_t *outputs = NULL;
     bool fine = ruler_make(p->task, &j->source, p->seed, p->length, size, j->icl_size, &prompt, &lead, &outputs);
-    int rc = fine ? eval_wrap(&j->suite.eval, prompt.data, lead.data, false, &sent) : cli_fail(EXIT_FAILED, "out of memory");
+    int rc =
+        fine ? eval_wrap(&j->suite.eval, prompt.data, lead.data, false, &sent) : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)
         rc = eval_count(&j->suite.eval, sent.data, sent.len, tokens);
     *tokens += p->task->limit;
@@ -145,8 +146,9 @@ static int write_data(ruler *j, const char *folder)
         sample one = {0};
         int64_t size, tokens = 0;
         if (i % j->seeds.n == 0)
-            rc = files_close(f) ? EXIT_FAILED
-                                : files_create(&f, "%s/%lld/%s/validation.jsonl", folder, (long long)p.length, p.task->name);
+            rc = files_close(f)
+                     ? EXIT_FAILED
+                     : files_create(&f, "%s/%lld/%s/validation.jsonl", folder, (long long)p.length, p.task->name);
         if (!rc)
             rc = fit(j, &p, &size);
         if (!rc)
@@ -179,8 +181,9 @@ static int write_predictions(ruler *j, const char *folder)
             if (rc || !record)
                 continue;
             rc = make_sized(j, &p, json_integer_value(json_object_get(record, "size")), &one);
-            json_t *line = rc ? NULL : data_of(&one, &p, json_integer_value(json_object_get(record, "prompt_tokens")) +
-                                                             p.task->limit);
+            json_t *line =
+                rc ? NULL
+                   : data_of(&one, &p, json_integer_value(json_object_get(record, "prompt_tokens")) + p.task->limit);
             if (line) {
                 json_object_set(line, "pred", json_object_get(record, "answer"));
                 json_object_set_new(line, "others", json_object());
@@ -207,8 +210,10 @@ static int read_tasks(ruler *j, const char *typed)
                 if (j->tasks[j->n_tasks++] = t, !all)
                     break;
         if (!t->name && !all)
-            return cli_fail(EXIT_USAGE, "there is no RULER task %.*s; there are niah_single_1 to 3, niah_multikey_1 to 3, "
-                                        "niah_multivalue, niah_multiquery, vt, cwe, fwe, and all", (int)len, s);
+            return cli_fail(EXIT_USAGE,
+                            "there is no RULER task %.*s; there are niah_single_1 to 3, niah_multikey_1 to 3, "
+                            "niah_multivalue, niah_multiquery, vt, cwe, fwe, and all",
+                            (int)len, s);
         s += len + (s[len] == ',');
     }
     return j->n_tasks ? EXIT_DONE : cli_fail(EXIT_USAGE, "--tasks needs at least one task");

@@ -14,19 +14,18 @@
 
 enum { DEPTHS = 40, HOPS = 4, COMMON = 10 };
 
-const ruler_task ruler_tasks[] = {
-    {"niah_single_1", RULER_NIAH, 128, RULER_NOISE, false, false, 1, 1, 1},
-    {"niah_single_2", RULER_NIAH, 128, RULER_ESSAY, false, false, 1, 1, 1},
-    {"niah_single_3", RULER_NIAH, 128, RULER_ESSAY, false, true, 1, 1, 1},
-    {"niah_multikey_1", RULER_NIAH, 128, RULER_ESSAY, false, false, 4, 1, 1},
-    {"niah_multikey_2", RULER_NIAH, 128, RULER_NEEDLE, false, false, 1, 1, 1},
-    {"niah_multikey_3", RULER_NIAH, 128, RULER_NEEDLE, true, true, 1, 1, 1},
-    {"niah_multivalue", RULER_NIAH, 128, RULER_ESSAY, false, false, 1, 4, 1},
-    {"niah_multiquery", RULER_NIAH, 128, RULER_ESSAY, false, false, 4, 1, 4},
-    {"vt", RULER_VT, 30, RULER_NOISE, false, false, 0, 0, 0},
-    {"cwe", RULER_CWE, 120, RULER_NOISE, false, false, 0, 0, 0},
-    {"fwe", RULER_FWE, 50, RULER_NOISE, false, false, 0, 0, 0},
-    {0}};
+const ruler_task ruler_tasks[] = {{"niah_single_1", RULER_NIAH, 128, RULER_NOISE, false, false, 1, 1, 1},
+                                  {"niah_single_2", RULER_NIAH, 128, RULER_ESSAY, false, false, 1, 1, 1},
+                                  {"niah_single_3", RULER_NIAH, 128, RULER_ESSAY, false, true, 1, 1, 1},
+                                  {"niah_multikey_1", RULER_NIAH, 128, RULER_ESSAY, false, false, 4, 1, 1},
+                                  {"niah_multikey_2", RULER_NIAH, 128, RULER_NEEDLE, false, false, 1, 1, 1},
+                                  {"niah_multikey_3", RULER_NIAH, 128, RULER_NEEDLE, true, true, 1, 1, 1},
+                                  {"niah_multivalue", RULER_NIAH, 128, RULER_ESSAY, false, false, 1, 4, 1},
+                                  {"niah_multiquery", RULER_NIAH, 128, RULER_ESSAY, false, false, 4, 1, 4},
+                                  {"vt", RULER_VT, 30, RULER_NOISE, false, false, 0, 0, 0},
+                                  {"cwe", RULER_CWE, 120, RULER_NOISE, false, false, 0, 0, 0},
+                                  {"fwe", RULER_FWE, 50, RULER_NOISE, false, false, 0, 0, 0},
+                                  {0}};
 
 /* --------------------------------------------------------------------------------------------- source -------- */
 
@@ -163,7 +162,8 @@ static bool put_essay(text *out, const ruler_source *s, rng *r, int64_t size, co
     while (fine && (p < end || next < n->n)) {
         /* Sentence number `at` comes next; a needle whose place is there comes before it. */
         while (next < n->n && fine &&
-               ((int64_t)((double)sentences * (double)lround(places[next] * 100.0 / (DEPTHS - 1)) / 100) <= at || p >= end))
+               ((int64_t)((double)sentences * (double)lround(places[next] * 100.0 / (DEPTHS - 1)) / 100) <= at ||
+                p >= end))
             fine = (!out->len || put(out, " ")) && put(out, n->sentences[order[next++]]);
         const char *stop = p;
         while (stop < end && !(strchr(".!?", *stop) && (stop + 1 == end || stop[1] == ' ')))
@@ -205,12 +205,14 @@ static bool put_lines(text *out, const ruler_task *t, const ruler_source *s, rng
 static bool make_niah(const ruler_task *t, const ruler_source *s, rng *r, int64_t size, text *prompt, text *lead,
                       json_t *outputs)
 {
-    static const char several[] = "Some special magic {type} are hidden within the following text. Make sure to memorize it. "
-                                  "I will quiz you about the {type} afterwards.\n{context}\nWhat are all the special magic "
-                                  "{type} for {query} mentioned in the provided text?",
-                      single[] = "A special magic {type} is hidden within the following text. Make sure to memorize it. "
-                                 "I will quiz you about the {type} afterwards.\n{context}\nWhat is the special magic "
-                                 "{type} for {query} mentioned in the provided text?";
+    static const char several[] =
+        "Some special magic {type} are hidden within the following text. Make sure to memorize it. "
+        "I will quiz you about the {type} afterwards.\n{context}\nWhat are all the special magic "
+        "{type} for {query} mentioned in the provided text?",
+                      single[] =
+                          "A special magic {type} is hidden within the following text. Make sure to memorize it. "
+                          "I will quiz you about the {type} afterwards.\n{context}\nWhat is the special magic "
+                          "{type} for {query} mentioned in the provided text?";
     bool one = t->queries * t->values == 1;
     const char *type = one ? (t->uuid_values ? "uuid" : "number") : t->uuid_values ? "uuids" : "numbers";
     needles n;
@@ -222,14 +224,20 @@ static bool make_niah(const ruler_task *t, const ruler_source *s, rng *r, int64_
                                           : put_lines(&context, t, s, r, size, &n, order));
     rng_order(r, asked, t->keys);
     for (int q = 0; q < t->queries && fine; q++) {
-        fine = put(&query, q == 0 ? "" : q + 1 < t->queries ? ", " : ", and ") && put(&query, n.keys[asked[q] * t->values]);
+        fine = put(&query, q == 0               ? ""
+                           : q + 1 < t->queries ? ", "
+                                                : ", and ") &&
+               put(&query, n.keys[asked[q] * t->values]);
         for (int v = 0; v < t->values; v++)
             json_array_append_new(outputs, json_string(n.values[asked[q] * t->values + v]));
     }
-    fine = fine && eval_fill(prompt, one ? single : several, "type", type, "context", context.data, "query", query.data, NULL) &&
-           eval_fill(lead, one ? " The special magic {type} for {query} mentioned in the provided text is"
-                               : " The special magic {type} for {query} mentioned in the provided text are",
-                     "type", type, "query", query.data, NULL);
+    fine =
+        fine &&
+        eval_fill(prompt, one ? single : several, "type", type, "context", context.data, "query", query.data, NULL) &&
+        eval_fill(lead,
+                  one ? " The special magic {type} for {query} mentioned in the provided text is"
+                      : " The special magic {type} for {query} mentioned in the provided text are",
+                  "type", type, "query", query.data, NULL);
     text_free(&context);
     text_free(&query);
     return fine;
@@ -271,12 +279,16 @@ static bool make_chain(rng *r, int letters, int64_t size, text *prompt, text *le
     for (int i = 0; i <= HOPS; i++)
         json_array_append_new(outputs, json_string(names[i]));
     snprintf(count, sizeof count, "%d", HOPS + 1);
-    fine = fine &&
-           eval_fill(prompt, "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n{context}\n"
-                             "Question: Find all variables that are assigned the value {query} in the text above.",
-                     "context", context.data, "query", value, NULL) &&
-           eval_fill(lead, " Answer: According to the chain(s) of variable assignment in the text above, {n} variables are "
-                           "assigned the value {query}, they are: ", "n", count, "query", value, NULL);
+    fine =
+        fine &&
+        eval_fill(prompt,
+                  "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n{context}\n"
+                  "Question: Find all variables that are assigned the value {query} in the text above.",
+                  "context", context.data, "query", value, NULL) &&
+        eval_fill(lead,
+                  " Answer: According to the chain(s) of variable assignment in the text above, {n} variables are "
+                  "assigned the value {query}, they are: ",
+                  "n", count, "query", value, NULL);
     text_free(&context);
     return fine;
 }
@@ -299,9 +311,10 @@ bool ruler_make_example(int64_t seed, int icl_size, text *out)
 
 /* ------------------------------------------------------------------------------------------------ cwe -------- */
 
-static const char cwe_prompt[] = "Below is a numbered list of words. In these words, some appear more often than others. "
-                                 "Memorize the ones that appear most often.\n{context}\nQuestion: What are the 10 most "
-                                 "common words in the above list?",
+static const char cwe_prompt[] =
+    "Below is a numbered list of words. In these words, some appear more often than others. "
+    "Memorize the ones that appear most often.\n{context}\nQuestion: What are the 10 most "
+    "common words in the above list?",
                   cwe_lead[] = " Answer: The top 10 words that appear most often in the list are:";
 
 /* A list of `size` words, the first 10 of them `often` times and the others `seldom` times. */
@@ -327,7 +340,8 @@ static bool make_list(const words *w, rng *r, int size, int often, int seldom, t
     return fine;
 }
 
-static bool make_cwe(const ruler_source *s, rng *r, int64_t length, int64_t size, text *prompt, text *lead, json_t *outputs)
+static bool make_cwe(const ruler_source *s, rng *r, int64_t length, int64_t size, text *prompt, text *lead,
+                     json_t *outputs)
 {
     bool small = length < 4096;
     text example = {0}, context = {0};
@@ -340,7 +354,8 @@ static bool make_cwe(const ruler_source *s, rng *r, int64_t length, int64_t size
         snprintf(line, sizeof line, " %d. %s", i + 1, json_string_value(json_array_get(shown, (size_t)i)));
         fine = put(prompt, line);
     }
-    fine = fine && put(prompt, "\n") && eval_fill(prompt, cwe_prompt, "context", context.data, NULL) && put(lead, cwe_lead);
+    fine = fine && put(prompt, "\n") && eval_fill(prompt, cwe_prompt, "context", context.data, NULL) &&
+           put(lead, cwe_lead);
     json_decref(shown);
     text_free(&example);
     text_free(&context);
@@ -375,10 +390,12 @@ static bool make_fwe(rng *r, int64_t length, int64_t size, text *prompt, text *l
     for (int i = 1; i <= 3 && fine; i++)
         json_array_append_new(outputs, json_string(coded[i]));
     fine = fine &&
-           eval_fill(prompt, "Read the following coded text and track the frequency of each coded word. Find the three most "
-                             "frequently appeared coded words. {context}\nQuestion: Do not provide any explanation. Please "
-                             "ignore the dots '....'. What are the three most frequently appeared words in the above coded "
-                             "text?", "context", context.data ? context.data : "", NULL) &&
+           eval_fill(prompt,
+                     "Read the following coded text and track the frequency of each coded word. Find the three most "
+                     "frequently appeared coded words. {context}\nQuestion: Do not provide any explanation. Please "
+                     "ignore the dots '....'. What are the three most frequently appeared words in the above coded "
+                     "text?",
+                     "context", context.data ? context.data : "", NULL) &&
            put(lead, " Answer: According to the coded text above, the three most frequently appeared words are:");
     free(coded);
     free(rank);

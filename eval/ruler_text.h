@@ -28,8 +28,8 @@ extern const ruler_task ruler_tasks[];
 
 /* What the texts are made from. */
 typedef struct ruler_source {
-    text prose;      /* the haystack on one line */
-    size_t *ends;    /* [n_words] byte after each word of it */
+    text prose;   /* the haystack on one line */
+    size_t *ends; /* [n_words] byte after each word of it */
     int64_t n_words;
     words words;
 } ruler_source;
@@ -48,7 +48,8 @@ bool ruler_make_example(int64_t seed, int icl_size, text *out);
 int64_t ruler_least(const ruler_task *t);
 int64_t ruler_most(const ruler_task *t, const ruler_source *s);
 
-/* Mean over refs of whether they occur in the answer, without regard to case: RULER's string_match_all for one sample. */
+/* Mean over refs of whether they occur in the answer, without regard to case: RULER's string_match_all for one
+ * sample. */
 double ruler_score(const char *answer, const json_t *outputs);
 
 #endif

@@ -43,7 +43,8 @@ static int request(server *s, const char *path, json_t *body, long *status, json
         }
         code = curl_easy_perform(s->curl);
     }
-    int rc = code ? cli_fail(EXIT_FAILED, "%s: %s", url.data ? url.data : s->base, curl_easy_strerror(code)) : EXIT_DONE;
+    int rc =
+        code ? cli_fail(EXIT_FAILED, "%s: %s", url.data ? url.data : s->base, curl_easy_strerror(code)) : EXIT_DONE;
     if (!rc) {
         curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, status);
         *answer = json_loadb(got.data ? got.data : "", got.len, JSON_ALLOW_NUL, NULL);
@@ -161,7 +162,8 @@ int server_complete(server *s, const char *prompt, size_t n, int64_t limit, text
     json_t *got;
     int rc = request(s, "/v1/completions",
                      json_pack("{s:s, s:s%, s:I, s:i, s:b, s:b}", "model", s->model, "prompt", prompt, n, "max_tokens",
-                               (json_int_t)limit, "temperature", 0, "stream", 0, "cache_prompt", 1), &status, &got);
+                               (json_int_t)limit, "temperature", 0, "stream", 0, "cache_prompt", 1),
+                     &status, &got);
     if (rc)
         return rc;
     const json_t *said = json_object_get(json_array_get(json_object_get(got, "choices"), 0), "text");

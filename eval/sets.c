@@ -98,7 +98,8 @@ int sets_read(sets *s)
             rc = read_set(s, one, by_name, &read);
     }
     if (!rc && !read)
-        rc = cli_fail(EXIT_FAILED, "%s has none of the files of %s, such as %s.jsonl", folder, s->suite.eval.task, s->all->name);
+        rc = cli_fail(EXIT_FAILED, "%s has none of the files of %s, such as %s.jsonl", folder, s->suite.eval.task,
+                      s->all->name);
     return rc;
 }
 

@@ -16,14 +16,14 @@ typedef struct set {
 
 typedef struct question {
     const set *set;
-    json_t *item; /* owned */
+    json_t *item;  /* owned */
     int64_t index; /* in the file */
     int part;      /* of an item with several questions */
 } question;
 
 typedef struct sets {
     suite suite;
-    const set *all; /* ended by an entry without a name */
+    const set *all;      /* ended by an entry without a name */
     question *questions; /* [suite.n] */
     /* The benchmark's: how many questions an item has (NULL = one). */
     int (*parts)(const set *s, const json_t *item);
@@ -34,8 +34,8 @@ typedef struct sets {
 
 /* Adds one item; takes it over. */
 int sets_add(sets *s, const set *one, json_t *item, int64_t index);
-/* Reads --data FOLDER/NAME.jsonl (or .json) of the sets of --tasks; a set without a file is an error if it was asked for by
- * name. At most --samples items of each. */
+/* Reads --data FOLDER/NAME.jsonl (or .json) of the sets of --tasks; a set without a file is an error if it was asked
+ * for by name. At most --samples items of each. */
 int sets_read(sets *s);
 /* Whether --tasks has this set. */
 bool sets_wanted(const sets *s, const char *name, bool *by_name);

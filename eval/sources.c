@@ -1,9 +1,9 @@
 /* sources.c - reattn eval sources: which passages of a text an answer was drawn from.
  *
- * While the answer is generated, what each step recalls is gathered: for every token of the text, the share of layers that
- * recalled it, by token of the answer. It is shown as a strip over the text, one row for each token of the answer, and as
- * the passages that were recalled most, in their own words. The first and last tokens, which are always in scope, are
- * marked and not counted. */
+ * While the answer is generated, what each step recalls is gathered: for every token of the text, the share of
+ * layers that recalled it, by token of the answer. It is shown as a strip over the text, one row for each token of
+ * the answer, and as the passages that were recalled most, in their own words. The first and last tokens, which are
+ * always in scope, are marked and not counted. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 enum { BINS = 600, MOST_ROWS = 64, ANSWER = 32, PASSAGES = 6 };
 
 typedef struct row {
-    char label[48]; /* the token of the answer */
+    char label[48];   /* the token of the answer */
     float bins[BINS]; /* largest share of layers in each part of the text */
 } row;
 
@@ -73,7 +73,8 @@ static void set_label(row *r, const char *piece, int n)
     size_t at = 0;
     if (utf8_feed(&clean, &pending, piece, (size_t)n) && utf8_feed(&clean, &pending, "", 0))
         for (int size; at < clean.len && (size = utf8_length(clean.data + at, clean.len - at)) > 0 &&
-                       at + (size_t)size < sizeof r->label; at += (size_t)size)
+                       at + (size_t)size < sizeof r->label;
+             at += (size_t)size)
             memcpy(r->label + at, (unsigned char)clean.data[at] < ' ' ? " " : clean.data + at, (size_t)size);
     r->label[at] = 0;
     text_free(&clean);
@@ -230,19 +231,19 @@ static int print(const sources *s)
         if (!quote(s, list[i].first, list[i].end, &words))
             return cli_fail(EXIT_FAILED, "out of memory");
         if (s->opt->json)
-            json_array_append_new(passages, json_pack("{s:I, s:I, s:f, s:s%}", "first", (json_int_t)list[i].first, "count",
-                                                      (json_int_t)(list[i].end - list[i].first), "share", list[i].share, "text",
-                                                      words.data, words.len));
+            json_array_append_new(passages, json_pack("{s:I, s:I, s:f, s:s%}", "first", (json_int_t)list[i].first,
+                                                      "count", (json_int_t)(list[i].end - list[i].first), "share",
+                                                      list[i].share, "text", words.data, words.len));
         else
-            printf("%d. recalled by %.0f %% of the layers: tokens %lld to %lld, at %.0f %% of the text\n   \"%s\"\n", i + 1,
-                   100 * list[i].share, (long long)list[i].first, (long long)list[i].end - 1,
+            printf("%d. recalled by %.0f %% of the layers: tokens %lld to %lld, at %.0f %% of the text\n   \"%s\"\n",
+                   i + 1, 100 * list[i].share, (long long)list[i].first, (long long)list[i].end - 1,
                    100.0 * (double)list[i].first / (double)s->n, words.data);
         text_free(&words);
     }
     if (!s->opt->json && !n)
         printf("Nothing was recalled: the scope held the whole text, or the policy recalls nothing.\n");
-    json_t *all = json_pack("{s:s%, s:I, s:i, s:o}", "text", s->answer.data, s->answer.len, "prompt_tokens", (json_int_t)s->n,
-                            "answer_tokens", s->n_steps, "passages", passages);
+    json_t *all = json_pack("{s:s%, s:I, s:i, s:o}", "text", s->answer.data, s->answer.len, "prompt_tokens",
+                            (json_int_t)s->n, "answer_tokens", s->n_steps, "passages", passages);
     int failed = s->opt->json && (!all || json_dumpf(all, stdout, JSON_REAL_PRECISION(9)) || putchar('\n') == EOF);
     json_decref(all);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
@@ -288,8 +289,8 @@ static int draw(const sources *s, const char *path)
         *bin = s->share[t] > *bin ? (float)s->share[t] : *bin;
     }
     draw_text(d, MARGIN, 24, 0, 13, false, draw_black, "What the answer was drawn from");
-    snprintf(line, sizeof line, "share of layers that recalled a part of the text, %lld tokens; shaded: always in scope",
-             (long long)s->n);
+    snprintf(line, sizeof line,
+             "share of layers that recalled a part of the text, %lld tokens; shaded: always in scope", (long long)s->n);
     draw_text(d, MARGIN, 42, 0, 10, false, draw_grey, line);
     draw_always(s, d, TOP, SUM + 8 + s->n_rows * ROW);
     draw_text(d, LABELS - 8, TOP + SUM / 2.0 + 4, 1, 10, false, draw_black, "whole answer");
@@ -300,7 +301,8 @@ static int draw(const sources *s, const char *path)
         draw_bins(d, y, ROW - 1, s->rows[i].bins);
     }
     double bottom = TOP + SUM + 8 + s->n_rows * ROW;
-    const double frame[5][2] = {{LABELS, TOP}, {LABELS + BINS, TOP}, {LABELS + BINS, bottom}, {LABELS, bottom}, {LABELS, TOP}};
+    const double frame[5][2] = {
+        {LABELS, TOP}, {LABELS + BINS, TOP}, {LABELS + BINS, bottom}, {LABELS, bottom}, {LABELS, TOP}};
     draw_line(d, frame, 5, 0.5, draw_grey);
     for (int i = 0; i <= 4; i++) {
         snprintf(line, sizeof line, "%lld", (long long)(s->n * i / 4));

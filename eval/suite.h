@@ -1,7 +1,7 @@
 /* suite.h - a list of questions, asked of every configuration: the common part of all tasks that have answers.
  *
- * A task describes its cases by number and makes one when it is run; the suite plans, skips what is there already, asks,
- * scores, and writes the records. */
+ * A task describes its cases by number and makes one when it is run; the suite plans, skips what is there already,
+ * asks, scores, and writes the records. */
 #ifndef SUITE_H
 #define SUITE_H
 
@@ -11,14 +11,14 @@
 
 /* One case. What is in it is freed by the suite. */
 typedef struct sample {
-    text prompt;          /* what is asked, before a chat template */
-    text lead;            /* what the answer begins with; after the template's opening of the answer */
-    bool plain;           /* never put into a chat template, whatever --chat says */
-    int64_t limit;        /* most tokens of the answer */
+    text prompt;           /* what is asked, before a chat template */
+    text lead;             /* what the answer begins with; after the template's opening of the answer */
+    bool plain;            /* never put into a chat template, whatever --chat says */
+    int64_t limit;         /* most tokens of the answer */
     const struct set *set; /* and the item that it was made of, where a task has files of them */
     json_t *item;
-    json_t *expected;     /* a string, or a list of strings of which the metric knows what to do */
-    json_t *own;          /* other members of the record */
+    json_t *expected; /* a string, or a list of strings of which the metric knows what to do */
+    json_t *own;      /* other members of the record */
 } sample;
 
 void sample_free(sample *s);
@@ -34,7 +34,7 @@ typedef struct suite {
     int (*make)(struct suite *s, int64_t i, sample *out);
     /* 0 .. 1, or NAN if memory ran out; may add to one->own. */
     double (*score)(const sample *one, const char *answer);
-    /* Optional: after the prompt was read, before the answer; may add to one->own. `sent` is the prompt as it was sent. */
+    /* Optional: after the prompt was read, before the answer; may add to one->own. `sent` is what was sent. */
     int (*inspect)(struct suite *s, target *t, const text *sent, sample *one);
     /* Optional: a configuration's target was opened (true) or is about to be closed. */
     int (*watch)(struct suite *s, target *t, bool open);

@@ -94,8 +94,8 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
     reattn_session_reset_stats(t->session);
     rc = go_back(t, tokens, out->prompt_tokens, &kept);
     if (!rc) {
-        int code = reattn_session_prompt(t->session, tokens + kept, out->prompt_tokens - kept, eval_progress, t->eval,
-                                         &err);
+        int code =
+            reattn_session_prompt(t->session, tokens + kept, out->prompt_tokens - kept, eval_progress, t->eval, &err);
         t->eval->done += out->prompt_tokens - kept;
         if (code == REATTN_E_CANCELLED || interrupt_pending())
             rc = EXIT_INTERRUPTED;
@@ -111,8 +111,8 @@ static int ask_server(target *t, int64_t limit, reply *out)
 {
     eval *e = t->eval;
     double start = now_ms();
-    int rc = text_append(&out->answer, "", 0) ? server_complete(e->server, t->prompt.data, t->prompt.len, limit, &out->answer,
-                                                                &out->prompt_tokens, &out->tokens)
+    int rc = text_append(&out->answer, "", 0) ? server_complete(e->server, t->prompt.data, t->prompt.len, limit,
+                                                                &out->answer, &out->prompt_tokens, &out->tokens)
                                               : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc && out->prompt_tokens < 0)
         rc = server_count(e->server, t->prompt.data, t->prompt.len, &out->prompt_tokens);

@@ -16,8 +16,9 @@ typedef struct reply {
 int target_open(eval *e, const config *c, int64_t room, target **out);
 void target_close(target *t);
 
-/* Reads a prompt. Where it begins like the one before it, what is there up to a chunk boundary is used again: the answer
- * is the same, bit for bit, as that of a session that reads it all. EXIT_INTERRUPTED (nothing printed) after Ctrl-C. */
+/* Reads a prompt. Where it begins like the one before it, what is there up to a chunk boundary is used again: the
+ * answer is the same, bit for bit, as that of a session that reads it all. EXIT_INTERRUPTED (nothing printed) after
+ * Ctrl-C. */
 int target_read(target *t, const char *prompt, size_t n, reply *out);
 /* Takes the likeliest token `limit` times, or until the model ends. out->answer is the caller's, on failure too. */
 int target_answer(target *t, int64_t limit, reply *out);

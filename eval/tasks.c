@@ -14,8 +14,7 @@ const command eval_tasks[] = {
     {"eval recall", EVAL_RECALL, NULL, eval_recall, "whether each layer's scope held the needle", "-m MODEL [OPTIONS]",
      "Asks as niah does, and says in how many layers and KV heads the number was within the scope\n"
      "when the answer began: where a needle is missed, was it not recalled, or not used?",
-     "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n",
-     NULL, false},
+     "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n", NULL, false},
     {"eval ppl", EVAL_PPL, NULL, eval_ppl, "perplexity by position in a text", "-m MODEL [OPTIONS]",
      "Reads a text once and scores every token given those before it: perplexity by position, and\n"
      "with --kl how far the predictions are from those of full attention.",
@@ -24,8 +23,7 @@ const command eval_tasks[] = {
      NULL, false},
     {"eval passkey", EVAL_PASSKEY, NULL, eval_passkey, "a pass key in a text that repeats itself", "-m MODEL [OPTIONS]",
      "Hides a number of five digits among repeated sentences and asks for it.",
-     "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n",
-     NULL, false},
+     "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n", NULL, false},
     {"eval ruler", EVAL_RULER, NULL, eval_ruler, "RULER's synthetic tasks, made offline", "-m MODEL [OPTIONS]",
      "Needles with several keys, values and queries, variable tracking, common and frequent words;\n"
      "--seeds N makes N samples of each. The files are those of RULER's own scripts.",
@@ -49,14 +47,12 @@ const command eval_tasks[] = {
     {"eval leval", EVAL_LEVAL, NULL, eval_leval, "L-Eval, from its files", "-m MODEL --data FOLDER [OPTIONS]",
      "Reads the published files and computes exact match, F1 and ROUGE where these are the\n"
      "published metrics. Questions of one text share its reading.",
-     "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n",
-     NULL, false},
+     "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n", NULL, false},
     {"eval sources", EVAL_SOURCES, NULL, eval_sources, "which passages an answer was drawn from",
      "-m MODEL -f FILE -p TEXT [OPTIONS]",
      "Answers as run does, taking the likeliest tokens, and shows what was recalled meanwhile: the\n"
      "passages in their own words, and with -o as a strip over the text.",
-     "  reattn eval sources -m model.gguf -f book.txt -p \"Who is the narrator?\" -o strip.svg\n",
-     NULL, false},
+     "  reattn eval sources -m model.gguf -f book.txt -p \"Who is the narrator?\" -o strip.svg\n", NULL, false},
     {"eval plot", EVAL_PLOT, NULL, eval_plot, "pictures of results, as SVG or PNG", "FILE... -o FILE.svg [OPTIONS]",
      "A grid of lengths and depths becomes a heat map for each configuration and text,\n"
      "perplexity a curve by position with a line for each configuration.",

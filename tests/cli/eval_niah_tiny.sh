@@ -44,4 +44,14 @@ fails 2 'was begun with answer_tokens = 6, this run has 5' "${grid[@]}" "${compa
 fails 2 'with other options' "${grid[@]}" --config near:policy=full -n 6 --out cut.jsonl
 fails 1 'line 1 is no record' "${grid[@]}" -n 6 --out text.txt
 
+
+# The pass key stands where the depth says, and is asked for.
+run 0 eval passkey -m "$model" -q --no-timings -n 4 --lengths 1200,1600 --depths 0:100:50 --policy streaming --local 256 \
+    --chunk 256 --keep 8 --out key.jsonl --prompts prompts
+{ echo '['; sed '$!s/$/,/' key.jsonl; echo ']'; } >key.json
+holds key.json 'len(d) == 7 and all(c["length"] - 90 <= c["prompt_tokens"] <= c["length"] for c in d[1:])'
+holds key.json 'all(open("prompts/%d/%d/1.txt" % (c["length"], c["depth"])).read().count("The pass key is %s. Remember it. %s is" %
+    (c["expected"], c["expected"])) == 1 for c in d[1:])'
+holds key.json 'all(abs(t.index("Remember it") / len(t) - (0.15, 0.5, 0.88)[c["depth"] // 50]) < 0.1 for c in d[1:]
+    for t in [open("prompts/%d/%d/1.txt" % (c["length"], c["depth"])).read()])'
 finish
