@@ -144,12 +144,12 @@ int eval_read_seeds(const options *opt, numbers *out)
 {
     enum { MOST = 1000000 };
     char range[32];
-    int rc = numbers_read("--seeds", opt->eval.seeds, 1, MOST, out);
+    int rc = number_list_read("--seeds", opt->eval.seeds, 1, MOST, out);
     if (rc || strpbrk(opt->eval.seeds, ",:"))
         return rc;
     snprintf(range, sizeof range, "1:%lld", (long long)out->v[0]);
-    numbers_free(out);
-    return numbers_read("--seeds", range, 1, MOST, out);
+    number_list_free(out);
+    return number_list_read("--seeds", range, 1, MOST, out);
 }
 
 bool eval_progress(int64_t done, int64_t total, void *user)

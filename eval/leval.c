@@ -14,13 +14,13 @@
 #define VERY_LONG "Now you are given a very long document. Please follow the instruction "
 #define CLOSED                                                                                                         \
     VERY_LONG                                                                                                          \
-        "based on this document. For multi-choice questions, there is only a sinlge correct option. Please only "      \
-        "provide the letter corresponding to the answer (like A or B) when answering. For other questions, please "    \
-        "directly give the concise and accurate answer. "
+    "based on this document. For multi-choice questions, there is only a sinlge correct option. Please only "          \
+    "provide the letter corresponding to the answer (like A or B) when answering. For other questions, please "        \
+    "directly give the concise and accurate answer. "
 #define OPEN                                                                                                           \
     VERY_LONG                                                                                                          \
-        "after this document. These instructions may include summarizing a document, answering questions based on "    \
-        "the document, or writing a required paragraph. "
+    "after this document. These instructions may include summarizing a document, answering questions based on "        \
+    "the document, or writing a required paragraph. "
 #define ASK                                                                                                            \
     "Document is as follows. {input} \nQuestion: {instruction}.  Please directly give answer without any additonal "   \
     "output or explanation "

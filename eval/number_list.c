@@ -1,5 +1,5 @@
-/* numbers.c - see numbers.h. */
-#include "numbers.h"
+/* number_list.c - see number_list.h. */
+#include "number_list.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static const char *number(const char *s, int64_t *out)
     return end;
 }
 
-int numbers_read(const char *option, const char *typed, int64_t min, int64_t max, numbers *out)
+int number_list_read(const char *option, const char *typed, int64_t min, int64_t max, numbers *out)
 {
     *out = (numbers){0};
     for (const char *s = typed;; s++) {
@@ -47,13 +47,13 @@ int numbers_read(const char *option, const char *typed, int64_t min, int64_t max
             part[1] = part[0];
         if (!s || (*s && *s != ',') || part[0] < min || part[1] > max || part[1] < part[0] || part[2] < 1 ||
             (part[1] - part[0]) / part[2] >= MOST - out->n) {
-            numbers_free(out);
+            number_list_free(out);
             return wrong(option, typed, min, max);
         }
         int64_t more = (part[1] - part[0]) / part[2] + 1;
         int64_t *v = realloc(out->v, (size_t)(out->n + more) * sizeof *v);
         if (!v) {
-            numbers_free(out);
+            number_list_free(out);
             return cli_fail(EXIT_FAILED, "out of memory");
         }
         out->v = v;
@@ -64,7 +64,7 @@ int numbers_read(const char *option, const char *typed, int64_t min, int64_t max
     }
 }
 
-void numbers_free(numbers *n)
+void number_list_free(numbers *n)
 {
     free(n->v);
     *n = (numbers){0};
