@@ -105,7 +105,8 @@ REATTN_API void reattn_free(void *ptr);
 
 /* -------------------------------------------------------------------------------------------- session -------- */
 
-typedef enum reattn_dtype { REATTN_F32 = 0, REATTN_F16 = 1, REATTN_Q8_0 = 2 } reattn_dtype;
+/* SPLIT is for keys only: 15-bit fixed point in two planes, finer than f16, of which a scan reads one (8 bits). */
+typedef enum reattn_dtype { REATTN_F32 = 0, REATTN_F16 = 1, REATTN_Q8_0 = 2, REATTN_SPLIT = 3 } reattn_dtype;
 typedef enum reattn_recall_type {
     REATTN_RECALL_QK = 0, /* q . k */
     REATTN_RECALL_K,      /* the new keys against the old keys */

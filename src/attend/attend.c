@@ -188,77 +188,6 @@ static int fold_task(void *ctx, int64_t task, int worker)
     return REATTN_OK;
 }
 
-/* Folds keys [token, token + 16 * n_block) of a run, straight from the store, into the states of a part. */
-static void fold_stretch(const work *w, int head, int64_t part, const reattn_run *run, int64_t token,
-                         const reattn__stretch *at, int n_block, int worker)
-{
-    const reattn__rope_table *t = w->a->rope;
-    const reattn__layout *l = layout_of(w, head);
-    bool neox = t->rope.kind == REATTN_ROPE_NEOX;
-    int pairs = t->rope.n_rot / 2, rotation = 0;
-    int64_t first = REATTN__MAX(run->first, token), end = run->first + run->count;
-    int64_t pos = run->k_pos + token - run->first; /* of the first key; below 0 only for keys before the run */
-    while (l->rotations[rotation].q_pos != run->q_pos || l->rotations[rotation].q_step != run->q_step) rotation++;
-    for (int64_t group = 0; group < w->groups; group++) {
-        int32_t lo[REATTN__FEW], hi[REATTN__FEW];
-        int n_row = (int)REATTN__MIN((int64_t)w->lanes, w->rows - group * w->lanes);
-        bool some = false;
-        for (int r = 0; r < n_row; r++) {
-            int64_t q = w->a->q_first + (group * w->lanes + r) / w->g;
-            int64_t from = run->dist_max < q - first ? q - run->dist_max : first;
-            int64_t to = run->dist_min > q - (end - 1) ? q - run->dist_min + 1 : end;
-            lo[r] = (int32_t)REATTN__MIN(from - token, (int64_t)n_block * REATTN__BLOCK);
-            hi[r] = (int32_t)REATTN__MAX(lo[r], REATTN__MIN(to - token, (int64_t)n_block * REATTN__BLOCK));
-            some |= lo[r] < hi[r];
-        }
-        if (!some) continue;
-        float *state = state_of(w, part, head, group);
-        reattn__stream stream = {
-            .q = w->qt + ((rotation * w->Hk + head) * w->groups + group) * w->D * w->lanes,
-            .k = at->k, .v = at->v, .cos = t->cos + pos, .sin = t->sin + pos, .cs_stride = t->stride,
-            .n_pair = pairs, .step = neox ? 1 : 2, .apart = neox ? pairs : 1,
-            .n_block = n_block, .n_row = n_row, .D = w->D, .Dv = w->Dv, .lo = lo, .hi = hi,
-            .o = state, .m = state + (int64_t)w->Dv * w->lanes, .l = state + (int64_t)(w->Dv + 1) * w->lanes,
-            .p = w->p + (int64_t)worker * REATTN__TILE * w->lanes,
-        };
-        w->cpu->attend_f16(&stream);
-    }
-}
-
-/* Few queries and f16 on both sides: nothing is copied. A run's stretches are dealt to the parts by number. */
-static int stream_task(void *ctx, int64_t task, int worker)
-{
-    const work *w = ctx;
-    int64_t part = task % w->parts, number = 0;
-    int head = (int)(task / w->parts);
-    const reattn__run_list *list = &w->a->lists[w->a->n_list == 1 ? 0 : head];
-    for (int64_t i = 0; i < list->n; i++) {
-        const reattn_run *run = &list->runs[i];
-        for (int64_t token = run->first / REATTN__BLOCK * REATTN__BLOCK; token < run->first + run->count; number++) {
-            reattn__stretch at;
-            int64_t in_page = REATTN__PAGE - token % REATTN__PAGE, left = run->first + run->count - token;
-            int64_t tokens = REATTN__MIN(REATTN__MIN(in_page, left), (int64_t)REATTN__TILE);
-            int n_block = (int)((tokens + REATTN__BLOCK - 1) / REATTN__BLOCK);
-            if (number % w->parts == part && reattn__store_stretch(w->a->src.store, w->a->src.layer, head, token, &at))
-                fold_stretch(w, head, part, run, token, &at, n_block, worker);
-            token += (int64_t)n_block * REATTN__BLOCK;
-        }
-    }
-    return REATTN_OK;
-}
-
-/* Whether stream_task can do this step. */
-static bool can_stream(const work *w)
-{
-    reattn__stretch at;
-    if (!w->few || !w->a->src.store || !reattn__store_stretch(w->a->src.store, w->a->src.layer, 0, 0, &at) || !at.v)
-        return false;
-    for (int i = 0; i < w->a->n_list; i++)
-        for (int64_t r = 0; r < w->a->lists[i].n; r++)
-            if (w->a->lists[i].runs[r].k_step != 1) return false;
-    return true;
-}
-
 static int clear_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
@@ -385,9 +314,7 @@ int reattn__attend(const reattn__attend_args *a, reattn_error *err)
     int n_threads = w.rows < 64 ? 1 : a->n_threads;
     reattn__parallel(n_threads, w.n_rotation * w.Hk * w.groups, pack_task, &w);
     reattn__parallel(n_threads, w.parts * w.Hk * w.groups, clear_task, &w);
-    bool stream = can_stream(&w);
-    if (stream) reattn__parallel(w.parts == 1 ? 1 : a->n_threads, w.Hk * w.parts, stream_task, &w);
-    for (w.tile0 = 0; w.tile0 < w.n_tile && !stream; w.tile0 = w.tile1) {
+    for (w.tile0 = 0; w.tile0 < w.n_tile; w.tile0 = w.tile1) {
         w.tile1 = REATTN__MIN(w.n_tile, w.tile0 + SEGMENT_TILES);
         /* With one block of queries nobody shares a tile: whoever folds it prepares it. */
         if (w.blocks > 1) reattn__parallel(a->n_threads, w.Hk * (w.tile1 - w.tile0), prepare_task, &w);

@@ -42,19 +42,21 @@ typedef struct reattn__tile {
     float *p;               /* scratch, REATTN__TILE scores of every row */
 } reattn__tile;
 
-/* The same for a few rows, straight from a store's f16 blocks (kv/block.h): up to REATTN__TILE keys, rotated on the way.
- * Keys outside a row's lo .. hi may lie before the first or after the last position of the angles by up to a block. */
-typedef struct reattn__stream {
-    const float *q;            /* [n_row][D], rotated and scaled */
-    const uint16_t *k;         /* n_block blocks of keys, [D][16] each */
-    const uint16_t *v;         /* [16 * n_block][Dv] */
-    const float *cos, *sin;    /* pair p of key i: cos[p * cs_stride + i] */
-    int64_t cs_stride;
-    int n_pair, step, apart;   /* pair p is dimensions p * step and p * step + apart; the rest does not turn */
-    int n_block, n_row, D, Dv;
-    const int32_t *lo, *hi;    /* [n_row] row r sees keys lo[r] <= key < hi[r] */
-    float *o, *m, *l, *p;      /* as in a tile of few rows */
-} reattn__stream;
+/* A scan of split keys (kv/split.h) by rows of integers. A query is about unit * (128 high + low) with high and low in
+ * -127 .. 127; with one plane the scan reads high alone. Row r hits key i if
+ *     (high . key's high (+ low . key's high / 128, with two planes, all times 128) + allow[r]) * scale[i] >= thr[r]
+ * The sums are exact; what the caller proved about them is in allow and thr. */
+typedef struct reattn__scan8 {
+    const uint8_t *high;    /* [n_block][Dp / 4][16][4] */
+    const uint16_t *scale;  /* [16 n_block] bfloat16 */
+    int n_block, Dp, n_row, planes;
+    const int8_t *q;        /* [n_row][2][Dp] */
+    const int32_t *sum;     /* [n_row][2] sum of a row's high, of its low */
+    const int32_t *allow;   /* [n_row] */
+    const float *thr;       /* [n_row] may be raised by a hit */
+    void (*hit)(void *ctx, int block, int row, unsigned keys); /* bit i of keys: key 16 * block + i */
+    void *ctx;
+} reattn__scan8;
 
 typedef struct reattn__kernels {
     const char *name;
@@ -72,12 +74,15 @@ typedef struct reattn__kernels {
     void (*scan)(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit, void *ctx);
     void (*scan_few)(const float *q, int n_row, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
                      void *ctx);
-    /* The same from n_block of a store's f16 blocks, one after the other. */
-    void (*scan_f16)(const float *q, int n_row, const uint16_t *block, int n_block, int D, const float *thr,
-                     reattn__hit_fn hit, void *ctx);
+    void (*scan8)(const reattn__scan8 *scan);
+    /* Products of one row of integers with the 15-bit integers of a block of split keys; exact but for the rounding of
+     * the result. sum as in a scan. */
+    void (*dot15)(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum, float out[16]);
+    /* A block of split keys as f32: out[d * stride + i], i < 16. mean [D] or NULL. */
+    void (*split_block)(const uint8_t *high, const uint8_t *low, const uint16_t *scale, const float *mean, int D, float *out,
+                        int64_t stride);
     void (*attend)(const reattn__tile *tile);
     void (*attend_few)(const reattn__tile *tile);
-    void (*attend_f16)(const reattn__stream *stream);
 } reattn__kernels;
 
 /* Bound on the relative error of an f32 dot product of length D in any order of summation, with or without fused

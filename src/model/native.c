@@ -12,7 +12,7 @@ struct reattn__native {
 
 static enum ggml_type ggml_type_of(int dtype)
 {
-    return dtype == REATTN_F32 ? GGML_TYPE_F32 : dtype == REATTN_F16 ? GGML_TYPE_F16 : GGML_TYPE_Q8_0;
+    return dtype == REATTN_F32 ? GGML_TYPE_F32 : dtype == REATTN_Q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
 }
 
 int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int type_k, int type_v, bool flash,
