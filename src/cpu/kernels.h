@@ -58,6 +58,39 @@ typedef struct reattn__scan8 {
     void *ctx;
 } reattn__scan8;
 
+/* Attention in 16-bit integers. Rows are scaled so that no sum of products can leave 32 bits: |key| <= 65000 and
+ * |query| <= 32700 (Cauchy-Schwarz), values and weights as below. Pairs of neighbours along a sum lie together, as integer
+ * dot products take them; the dimensions of a rotated row come in the order a of all pairs, b of all pairs, the rest.
+ * Dh is D / 2 rounded up. */
+#define REATTN__KEY16 65000.0f
+#define REATTN__QUERY16 32700.0f
+
+/* A few rows on up to REATTN__TILE consecutive tokens, whose keys are kept rotated in blocks of 16. */
+typedef struct reattn__tile16 {
+    const int16_t *const *k;     /* [n_block] blocks [Dh][16][2] */
+    const float *const *k_scale; /* [n_block] of 16 */
+    const uint16_t *v;           /* [16 n_block][Dv] halves */
+    int n_block, n_row, Dh, Dv;
+    const int16_t *q;            /* [n_row][2 Dh] */
+    const float *q_scale;        /* [n_row] score = q_scale * k_scale * sum, in units of log 2 */
+    const int32_t *lo, *hi;      /* [n_row] row r sees keys lo[r] <= key < hi[r] */
+    float *o, *m, *l, *p;        /* as in a tile of few rows */
+} reattn__tile16;
+
+/* A lane group on a tile of up to REATTN__TILE keys. Weights are rounded to 13 bits of the tile's highest, values to 12
+ * bits of the tile's largest. */
+typedef struct reattn__many16 {
+    const int16_t *q;         /* [Dh][lanes][2] */
+    const float *q_scale;     /* [lanes] */
+    const int16_t *k;         /* [Dh][REATTN__TILE][2] */
+    const int16_t *v;         /* [REATTN__TILE / 2][Dv][2] */
+    float k_scale, v_scale;
+    int n_key, Dh, Dv;
+    const int32_t *lo, *hi;   /* as in a tile */
+    float *o, *m, *l;         /* as in a tile of many rows */
+    float *p;                 /* scratch, 2 * REATTN__TILE scores of every lane */
+} reattn__many16;
+
 typedef struct reattn__kernels {
     const char *name;
     int lanes;
@@ -83,6 +116,16 @@ typedef struct reattn__kernels {
                         int64_t stride);
     void (*attend)(const reattn__tile *tile);
     void (*attend_few)(const reattn__tile *tile);
+    /* Rotates a row q [2 Dh] (a of all pairs, b, rest) and rounds it: out = q turned * factor. */
+    void (*turn_row)(const float *q, const float *cos, const float *sin, int n_pair, int Dh, float factor, int16_t *out);
+    /* 16 rotated keys of a tile, k[d * REATTN__TILE + i], into a block; pair p is dimensions p * step and that + apart. */
+    void (*pack_block)(const float *k, int D, int n_pair, int step, int apart, int16_t *out, float *scale);
+    void (*attend_row16)(const reattn__tile16 *tile);
+    /* For levels where 16-bit products are faster than f32, else NULL: a whole rotated tile (natural order of dimensions)
+     * and its values [n][Dv], and attention on them. The scale is one for the tile. */
+    void (*pack_keys)(const float *k, int n, int D, int16_t *out, float *scale);
+    void (*pack_values)(const float *v, int n, int Dv, int16_t *out, float *scale);
+    void (*attend16)(const reattn__many16 *tile);
 } reattn__kernels;
 
 /* Bound on the relative error of an f32 dot product of length D in any order of summation, with or without fused

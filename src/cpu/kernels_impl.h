@@ -53,25 +53,36 @@ INLINE int any(vi mask)
 }
 
 /* 2^x for x <= 0, relative error below 2e-7: 2^x = 2^n * 2^f with n = round(x), f in [-1/2, 1/2], 2^f by its Taylor
- * polynomial of degree 6 (remainder (f ln 2)^7 / 5040 < 2e-7 at the ends). Below 2^-126 the result is 0. */
-INLINE vf exp2_neg(vf x)
+ * polynomial of degree 6 (remainder (f ln 2)^7 / 5040 < 2e-7 at the ends). Far below 2^-126 the result is 0. */
+INLINE vf exp2_poly(vf f)
 {
-    const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
-    vi tiny = x < splat(-126.0f);
-    x = select_f(tiny, splat(-126.0f), x);
-    vf shifted = x + magic;
-    vf f = x - (shifted - magic);
     vf p = splat(1.5403530e-4f);
     p = p * f + splat(1.3333558e-3f);
     p = p * f + splat(9.6181291e-3f);
     p = p * f + splat(5.5504109e-2f);
     p = p * f + splat(2.4022651e-1f);
     p = p * f + splat(6.9314718e-1f);
-    p = p * f + splat(1.0f);
+    return p * f + splat(1.0f);
+}
+#ifdef __AVX512DQ__
+INLINE vf exp2_neg(vf x)
+{
+    x = (vf)_mm512_max_ps((__m512)x, _mm512_set1_ps(-200.0f)); /* -inf - round(-inf) would not be a number */
+    vf f = (vf)_mm512_reduce_ps((__m512)x, 0);
+    return (vf)_mm512_scalef_ps((__m512)exp2_poly(f), (__m512)(x - f));
+}
+#else
+INLINE vf exp2_neg(vf x)
+{
+    const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vi tiny = x < splat(-126.0f);
+    x = select_f(tiny, splat(-126.0f), x);
+    vf shifted = x + magic;
     vi n = (vi)shifted - (vi)magic;
-    vf r = (vf)((vi)p + (n << 23));
+    vf r = (vf)((vi)exp2_poly(x - (shifted - magic)) + (n << 23));
     return select_f(tiny, (vf){0}, r);
 }
+#endif
 
 /* Scores of R keys (constant) against the two query vectors. */
 INLINE void dot_block(const float *qt, const float *k, int D, int R, vf acc[][2])
@@ -381,6 +392,7 @@ static void NAME(f16_block)(const uint16_t *block, int D, float *out, int64_t st
 }
 
 #include "planes_impl.h"
+#include "int16_impl.h"
 
 const reattn__kernels NAME(reattn__kernels) = {
     .name = LEVEL_NAME,
@@ -396,4 +408,12 @@ const reattn__kernels NAME(reattn__kernels) = {
     .scan8 = NAME(scan8),
     .dot15 = NAME(dot15),
     .split_block = NAME(split_block),
+    .turn_row = NAME(turn_row),
+    .pack_block = NAME(pack_block),
+    .attend_row16 = NAME(attend_row16),
+#ifdef MANY16
+    .pack_keys = NAME(pack_keys),
+    .pack_values = NAME(pack_values),
+    .attend16 = NAME(attend16),
+#endif
 };

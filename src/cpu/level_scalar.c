@@ -144,6 +144,59 @@ static void split_block_scalar(const uint8_t *high, const uint8_t *low, const ui
                                   reattn__bf16_to_float(scale[i]) * (float)(high_of(high, d, i) * 128 + low_of(low, d, i));
 }
 
+static void turn_row_scalar(const float *q, const float *cos, const float *sin, int n_pair, int Dh, float factor,
+                            int16_t *out)
+{
+    for (int i = 0; i < n_pair; i++) {
+        out[i] = (int16_t)rintf((q[i] * cos[i] - q[n_pair + i] * sin[i]) * factor);
+        out[n_pair + i] = (int16_t)rintf((q[i] * sin[i] + q[n_pair + i] * cos[i]) * factor);
+    }
+    for (int d = 2 * n_pair; d < 2 * Dh; d++) out[d] = (int16_t)rintf(q[d] * factor);
+}
+
+static void pack_block_scalar(const float *k, int D, int n_pair, int step, int apart, int16_t *out, float *scale)
+{
+    for (int i = 0; i < 16; i++) {
+        float square = 0, top = 0;
+        for (int d = 0; d < D; d++) {
+            float x = k[d * REATTN__TILE + i];
+            square += x * x;
+            top = fmaxf(top, fabsf(x));
+        }
+        scale[i] = fmaxf(sqrtf(square) / REATTN__KEY16, top / 32767.0f);
+        for (int d = 0; d < D + D % 2; d++) {
+            int pair = d < n_pair ? d : d - n_pair;
+            int from = d < n_pair ? pair * step : d < 2 * n_pair ? pair * step + apart : d;
+            float x = d < D && scale[i] > 1e-30f ? k[from * REATTN__TILE + i] / scale[i] : 0;
+            out[(d / 2 * 16 + i) * 2 + d % 2] = (int16_t)rintf(x);
+        }
+    }
+}
+
+static void attend_row16_scalar(const reattn__tile16 *t)
+{
+    for (int r = 0; r < t->n_row; r++) {
+        float *p = t->p, top = t->m[r], sum = 0, *o = t->o + r * t->Dv;
+        if (t->lo[r] >= t->hi[r]) continue;
+        for (int i = t->lo[r]; i < t->hi[r]; i++) {
+            int32_t dot = 0;
+            for (int d = 0; d < 2 * t->Dh; d++)
+                dot += t->k[i / 16][(d / 2 * 16 + i % 16) * 2 + d % 2] * t->q[r * 2 * t->Dh + d];
+            p[i] = (float)dot * t->k_scale[i / 16][i % 16] * t->q_scale[r];
+            top = fmaxf(top, p[i]);
+        }
+        float alpha = exp2f(t->m[r] - top);
+        for (int d = 0; d < t->Dv; d++) o[d] *= alpha;
+        for (int i = t->lo[r]; i < t->hi[r]; i++) {
+            float weight = exp2f(p[i] - top);
+            sum += weight;
+            for (int d = 0; d < t->Dv; d++) o[d] += weight * reattn__half_to_float(t->v[(int64_t)i * t->Dv + d]);
+        }
+        t->l[r] = t->l[r] * alpha + sum;
+        t->m[r] = top;
+    }
+}
+
 static void f16_to_f32_scalar(const uint16_t *src, float *dst, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) dst[i] = reattn__half_to_float(src[i]);
@@ -168,4 +221,7 @@ const reattn__kernels reattn__kernels_scalar = {
     .scan8 = scan8_scalar,
     .dot15 = dot15_scalar,
     .split_block = split_block_scalar,
+    .turn_row = turn_row_scalar,
+    .pack_block = pack_block_scalar,
+    .attend_row16 = attend_row16_scalar,
 };

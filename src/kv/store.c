@@ -106,6 +106,11 @@ void reattn__store_free(reattn__store *s)
     free(s);
 }
 
+const reattn__layer *reattn__store_shape(const reattn__store *s, int layer)
+{
+    return &s->layers[layer].shape;
+}
+
 uint64_t reattn__store_bytes(const reattn__store *s)
 {
     return s->bytes;

@@ -34,6 +34,8 @@ int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, i
                          reattn__store **out, reattn_error *err);
 void reattn__store_free(reattn__store *store);
 
+const reattn__layer *reattn__store_shape(const reattn__store *store, int layer);
+
 /* Bytes that n tokens take. */
 uint64_t reattn__store_bytes_for(const reattn__layer *layers, int n_layer, int type_k, int type_v, int64_t n);
 /* Bytes taken now. */
