@@ -134,12 +134,12 @@ static void turn_queries(const work *w, int head, const reattn_run *run, int64_t
     }
 }
 
-/* Folds tokens [token, end) of a run into the states of a part. */
-static void fold(const work *w, int64_t part, int head, const reattn_run *run, int64_t token, int64_t end, const int16_t *q,
-                 int worker)
+/* Folds tokens [token, end) of a run into the states of a part. `next` is the token at which the next tile begins. */
+static void fold(const work *w, int64_t part, int head, const reattn_run *run, int64_t token, int64_t end, int64_t next,
+                 const int16_t *q, int worker)
 {
     const int16_t *k[REATTN__TILE / BLOCK];
-    const float *scales[REATTN__TILE / BLOCK];
+    const float *scales[REATTN__TILE / BLOCK], *ignored;
     int64_t start = token / BLOCK * BLOCK;
     int n_block = (int)((end - start + BLOCK - 1) / BLOCK);
     for (int b = 0; b < n_block; b++) k[b] = reattn__turned_keys(w->a->turned, start / BLOCK + b, head, &scales[b]);
@@ -166,7 +166,8 @@ static void fold(const work *w, int64_t part, int head, const reattn_run *run, i
         }
         const reattn__tile16 tile = {
             .k = k, .k_scale = scales, .v = reattn__store_half_values(w->a->src.store, w->a->src.layer, head, start),
-            .n_block = n_block, .n_row = n_row, .Dh = w->Dh, .Dv = w->Dv, .q = q + row0 * 2 * w->Dh, .q_scale = q_scale,
+            .next_k = reattn__turned_keys(w->a->turned, next / BLOCK, head, &ignored),
+            .next_v = reattn__store_half_values(w->a->src.store, w->a->src.layer, head, next), .n_block = n_block, .n_row = n_row, .Dh = w->Dh, .Dv = w->Dv, .q = q + row0 * 2 * w->Dh, .q_scale = q_scale,
             .lo = lo, .hi = hi, .o = o, .m = m, .l = l,
             .p = w->scratch + (int64_t)worker * REATTN__FEW * REATTN__TILE,
         };
@@ -203,7 +204,8 @@ static int part_task(void *ctx, int64_t task, int worker)
                 page = at / REATTN__PAGE;
                 turn_queries(w, head, run, page * REATTN__PAGE, q);
             }
-            fold(w, part, head, run, at, end, q, worker);
+            int64_t next = end < run->first + run->count ? end : i + 1 < list->n ? run[1].first : run->first;
+            fold(w, part, head, run, at, end, next, q, worker);
         }
     }
     return REATTN_OK;

@@ -104,13 +104,16 @@ static void NAME(pack_block)(const float *k, int D, int n_pair, int step, int ap
     }
 }
 
-/* Scores of VL keys of a block. */
-INLINE void score16(const reattn__tile16 *t, const int16_t *k, int R, vi *acc)
+/* Scores of VL keys of a block. Meanwhile the values at `ahead` are asked for, a cache line at a time and into the second
+ * cache: a burst, or the first cache's few places for lines under way, would stop everything. */
+INLINE void score16(const reattn__tile16 *t, const int16_t *k, int R, const char *ahead, vi *acc)
 {
     for (int r = 0; r < R; r++) acc[r] = (vi){0};
-    for (int d = 0; d < t->Dh; d++, k += 32)
+    for (int d = 0; d < t->Dh; d++, k += 32, ahead += 64) {
+        __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) acc[r] = dot2(acc[r], k, t->q + (r * t->Dh + d) * 2);
+    }
 }
 
 /* o[r][dv .. dv + W VL) = o * alpha + sum over keys of p v, with v as halves. */
@@ -121,9 +124,12 @@ INLINE void value_half(const reattn__tile16 *t, int dv, int lo, int hi, int R, i
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
         for (int w = 0; w < W; w++) acc[r][w] = load(t->o + (int64_t)r * t->Dv + dv + w * VL) * splat(alpha[r]);
-    for (int key = lo; key < hi; key++) {
+    const char *ahead = (const char *)t->next_k;
+    for (int key = lo; key < hi; key++, ahead += 128) {
         const uint16_t *v = t->v + (int64_t)key * t->Dv + dv;
         vf row[4];
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + 64, 0, 2);
 #pragma GCC unroll 4
         for (int w = 0; w < W; w++) row[w] = load_half(v + w * VL);
 #pragma GCC unroll 4
@@ -148,9 +154,13 @@ INLINE void attend_rows16(const reattn__tile16 *t, int R)
         lo = t->lo[r] < lo ? t->lo[r] : lo;
         hi = t->hi[r] > hi ? t->hi[r] : hi;
     }
+    for (int i = 0; i < 2; i++) { /* looking up a new page of memory takes long: begin at once */
+        __builtin_prefetch((const char *)t->next_k + 4096 * i);
+        __builtin_prefetch((const char *)t->next_v + 4096 * i);
+    }
     for (int key = 0; key < n; key += VL) {
         vi acc[REATTN__FEW];
-        score16(t, t->k[key / 16] + key % 16 * 2, R, acc);
+        score16(t, t->k[key / 16] + key % 16 * 2, R, (const char *)(t->v + (int64_t)key * t->Dv), acc);
         vf scale = load(t->k_scale[key / 16] + key % 16);
         for (int r = 0; r < R; r++) {
             vi at = ramp() + key;

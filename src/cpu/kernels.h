@@ -70,6 +70,8 @@ typedef struct reattn__tile16 {
     const int16_t *const *k;     /* [n_block] blocks [Dh][16][2] */
     const float *const *k_scale; /* [n_block] of 16 */
     const uint16_t *v;           /* [16 n_block][Dv] halves */
+    const int16_t *next_k;       /* what the next call will begin with: asked for ahead, as spans lie here and there */
+    const uint16_t *next_v;
     int n_block, n_row, Dh, Dv;
     const int16_t *q;            /* [n_row][2 Dh] */
     const float *q_scale;        /* [n_row] score = q_scale * k_scale * sum, in units of log 2 */

@@ -121,6 +121,7 @@ INLINE void scan8_block(const reattn__scan8 *s, int row, int R, int block, int B
     }
     for (int d = 0; d < s->Dp; d += 4, k += 4 * KEYS) {
         bytes at[2];
+        if (planes == 2) __builtin_prefetch(k + 4 * (int64_t)s->Dp * KEYS, 0, 2); /* few rows wait for memory */
         for (int b = 0; b < B; b++) at[b] = bytes_at(k + (int64_t)b * s->Dp * KEYS);
 #pragma GCC unroll 12
         for (int r = 0; r < R; r++) {

@@ -80,17 +80,21 @@ int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, i
     return REATTN_OK;
 }
 
+/* A page of all layers is one piece of memory, so that it can lie in few, large pages of the machine. */
+static size_t slab_bytes(const reattn__store *s)
+{
+    size_t bytes = 0;
+    for (int l = 0; l < s->n_layer; l++) bytes += s->layers[l].page_bytes;
+    return bytes;
+}
+
 /* Gives back pages beyond the first n_page. */
 static void drop_pages(reattn__store *s, int64_t n_page)
 {
-    for (int l = 0; l < s->n_layer; l++) {
-        layer_store *ls = &s->layers[l];
-        for (int64_t p = n_page; p < s->n_page; p++) {
-            reattn__free(ls->pages[p]);
-            s->bytes -= ls->page_bytes;
-        }
+    for (; s->n_page > n_page; s->n_page--) {
+        reattn__free(s->layers[0].pages[s->n_page - 1]);
+        s->bytes -= slab_bytes(s);
     }
-    s->n_page = REATTN__MIN(s->n_page, n_page);
 }
 
 void reattn__store_free(reattn__store *s)
@@ -138,30 +142,27 @@ static int grow_tables(reattn__store *s, int64_t n_page, reattn_error *err)
 /* Takes one page in every layer, or none. */
 static int take_page(reattn__store *s, reattn_error *err)
 {
-    int l;
-    for (l = 0; l < s->n_layer; l++) {
+    unsigned char *at = reattn__alloc(slab_bytes(s));
+    if (!at)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the store holds %.1f MiB for %lld tokens and cannot grow",
+                            (double)s->bytes / 1048576, (long long)(s->n_page * REATTN__PAGE));
+    for (int l = 0; l < s->n_layer; l++) {
         layer_store *ls = &s->layers[l];
-        ls->pages[s->n_page] = reattn__alloc(ls->page_bytes);
-        if (!ls->pages[s->n_page]) break;
+        ls->pages[s->n_page] = at;
+        at += ls->page_bytes;
         for (int h = 0; h < ls->shape.Hk && ls->bounds; h++)
             ls->bounds[s->n_page * ls->shape.Hk + h] = (reattn__split_bound){0};
     }
-    if (l == s->n_layer) {
-        for (l = 0; l < s->n_layer; l++) s->bytes += s->layers[l].page_bytes;
-        s->n_page++;
-        return REATTN_OK;
-    }
-    while (l-- > 0) reattn__free(s->layers[l].pages[s->n_page]);
-    return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the store holds %.1f MiB for %lld tokens and cannot grow",
-                        (double)s->bytes / 1048576, (long long)(s->n_page * REATTN__PAGE));
+    s->bytes += slab_bytes(s);
+    s->n_page++;
+    return REATTN_OK;
 }
 
 int reattn__store_reserve(reattn__store *s, int64_t n, reattn_error *err)
 {
     int64_t n_page = pages_for(n);
-    uint64_t per_page = 0;
+    uint64_t per_page = slab_bytes(s);
     if (n_page <= s->n_page) return REATTN_OK;
-    for (int l = 0; l < s->n_layer; l++) per_page += s->layers[l].page_bytes;
     if (s->limit && (uint64_t)n_page * per_page > s->limit)
         return reattn__fail(err, REATTN_E_LIMIT,
                             "%lld tokens need %.1f MiB of keys and values, the limit is %.1f MiB: raise --mem-limit, or "

@@ -48,7 +48,7 @@ typedef struct reattn__scan_plan {
     int task_heads;               /* KV heads of a task: one, or all */
     int64_t rows, block_rows, blocks; /* query rows of a KV head, of a task, tasks that they make */
     int64_t splits, split_keys;   /* ranges of keys, and their size */
-    double *floor;                /* [Hk][rows] no score below it can win */
+    _Atomic double *floor;        /* [Hk][rows] no score below it can win; rises while parts of the keys are scanned */
     reattn_hit *part;             /* [splits][T][H][top_k]; the caller's hits if there is one split */
     reattn__scan_f32 f32;
     reattn__scan_split split;

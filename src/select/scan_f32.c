@@ -78,7 +78,7 @@ static void set_threshold(scan_state *s, int lane, const reattn_hit *list)
 {
     const plan *p = s->p;
     const reattn_hit *last = &list[p->a->top_k - 1];
-    double least = p->floor[s->head * p->rows + s->row0 + lane];
+    double least = atomic_load_explicit(&p->floor[s->head * p->rows + s->row0 + lane], memory_order_relaxed);
     if (last->pos >= 0 && last->score > least) least = last->score;
     s->thr[lane] = (float)(least - s->err[lane]);
 }

@@ -160,8 +160,21 @@ static void set_threshold(scan_state *s, int row)
     s->thr[row] = thr < -FLT_MAX ? -INFINITY : thr > FLT_MAX ? FLT_MAX : (float)(thr - fabs(thr) * 1e-6);
 }
 
+/* What tasks on other keys have found holds here too, and what was found here there: which one came first changes how
+ * many keys are looked at, not which win. */
+static void share_least(const scan_state *s, int row)
+{
+    _Atomic double *floor = &s->p->floor[s->head * s->p->rows + s->part.row0 + row];
+    double there = atomic_load_explicit(floor, memory_order_relaxed), *here = &s->rows[row].least;
+    if (there >= *here) *here = there;
+    else
+        while (there < *here && !atomic_compare_exchange_weak_explicit(floor, &there, *here, memory_order_relaxed,
+                                                                       memory_order_relaxed)) continue;
+}
+
 static void set_page(scan_state *s, int row)
 {
+    share_least(s, row);
     const reattn__int_query *q = &s->info[row];
     const reattn__split_bound *b = &s->page.bound;
     double unit = q->unit * (s->p->split.planes == 2 ? 128 : 128 * 128);
@@ -285,7 +298,7 @@ int reattn__scan_split_task(void *ctx, int64_t task, int worker)
         for (int row = 0; row < n_row; row++) {
             reattn_hit *list = reattn__scan_hits(p, s.part.split, head, s.part.row0 + row);
             for (int i = 0; i < p->a->top_k; i++) list[i] = (reattn_hit){-1, 0};
-            s.rows[row].least = p->floor[head * p->rows + s.part.row0 + row];
+            s.rows[row].least = -INFINITY;
             s.rows[row].n_best = s.rows[row].n_pending = 0;
         }
     }

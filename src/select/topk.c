@@ -139,7 +139,7 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: selection needs %zu bytes of scratch", bytes);
     place(&p, split, base);
     for (int head = 0; head < p.Hk; head++)
-        for (int64_t row = 0; row < p.rows; row++) p.floor[head * p.rows + row] = floor_of(&p, head, row);
+        for (int64_t row = 0; row < p.rows; row++) atomic_init(&p.floor[head * p.rows + row], floor_of(&p, head, row));
     /* A little work is done sooner than a thread is woken. */
     bool small = p.Hk * p.rows * (a->hi - a->lo) < 8 * KEYS_MIN;
     reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk * p.blocks, split ? reattn__scan_split_pack : reattn__scan_f32_pack,
