@@ -11,6 +11,7 @@
 #include "generate.h"
 #include "interrupt.h"
 #include "load.h"
+#include "numbers.h"
 #include "progress.h"
 
 enum { MAX_POLICIES = 16, MAX_DEPTHS = 64, MAX_REPEATS = 100 };
@@ -76,31 +77,9 @@ static int read_policies(bench *b)
     return b->n_policies ? EXIT_DONE : cli_fail(EXIT_USAGE, "--policy needs at least one policy");
 }
 
-static int by_depth(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static int read_depths(bench *b)
 {
-    const int64_t most = (int64_t)1 << 30;
-    const char *s = b->opt->depths;
-    while (*s) {
-        char *end;
-        double v = strtod(s, &end);
-        if (end > s && (*end == 'K' || *end == 'k'))
-            v *= 1024, end++;
-        if (end == s || (*end && *end != ',') || !(v >= 0 && v <= (double)most) || v != (double)(int64_t)v)
-            return cli_fail(EXIT_USAGE, "--depths takes whole numbers from 0 to %lld, such as 0,8K,16K, not '%s'",
-                            (long long)most, b->opt->depths);
-        if (b->n_depths == MAX_DEPTHS)
-            return cli_fail(EXIT_USAGE, "--depths takes at most %d numbers", MAX_DEPTHS);
-        b->depths[b->n_depths++] = (int64_t)v;
-        s = *end ? end + 1 : end;
-    }
-    qsort(b->depths, (size_t)b->n_depths, sizeof *b->depths, by_depth);
-    return b->n_depths ? EXIT_DONE : cli_fail(EXIT_USAGE, "--depths needs at least one number");
+    return numbers_read("--depths", b->opt->depths, 0, b->depths, MAX_DEPTHS, &b->n_depths);
 }
 
 static int read_tokens(bench *b)
