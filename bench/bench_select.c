@@ -2,8 +2,6 @@
  *
  * Each call is on another layer than the one before, so that keys come from memory. Calls with top_k and calls with 1,
  * which only look for the maximum, alternate. */
-#include <jansson.h>
-#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,13 +11,12 @@
 #include "cpu/ref.h"
 #include "data.h"
 #include "kv/row.h"
-#include "reattn/ops.h"
+#include "report.h"
 #include "roof.h"
 #include "select/topk.h"
 
-enum { SAMPLES = 4, PIECE = 8192, MOST_CALLS = 4096 };
+enum { SAMPLES = 4, PIECE = 8192 };
 
-static const double LEAST_MS = 200; /* a line is measured for so long at least */
 static const int64_t STEADY = 65536; /* from so many keys on, scratch must not grow */
 
 typedef struct row {
@@ -140,28 +137,27 @@ static int timed(bench *b, int *turn, int top_k, const reattn_hit *seeds, int64_
 
 static int measure_calls(bench *b, row *row, reattn_error *err)
 {
-    static double ms[MOST_CALLS], max_ms[MOST_CALLS];
-    int turn = 0, calls = 0, code = REATTN_OK;
+    static bench_clock top, max;
+    int turn = 0, code = REATTN_OK;
     int64_t rescored = 0;
     double warm;
     for (int i = 0; i < 2 && code == REATTN_OK; i++)
         code = timed(b, &turn, i ? 1 : b->r->top_k, NULL, NULL, i ? &b->max_work : &b->work, &warm, err);
-    double start = reattn__now_ms();
-    while (code == REATTN_OK && calls < MOST_CALLS &&
-           (calls < b->r->repeats || reattn__now_ms() - start < LEAST_MS)) {
-        code = timed(b, &turn, b->r->top_k, b->seeds, &rescored, &b->work, &ms[calls], err);
+    bench_clock_start(&top, b->r->repeats);
+    bench_clock_start(&max, b->r->repeats);
+    while (code == REATTN_OK && bench_clock_goes_on(&top)) {
+        code = timed(b, &turn, b->r->top_k, b->seeds, &rescored, &b->work, &top.ms[top.n++], err);
         if (code == REATTN_OK)
-            code = timed(b, &turn, 1, NULL, NULL, &b->max_work, &max_ms[calls], err);
-        calls++;
+            code = timed(b, &turn, 1, NULL, NULL, &b->max_work, &max.ms[max.n++], err);
     }
     if (code != REATTN_OK)
         return code;
     double pairs = (double)b->T * b->shape->H * (double)b->keys;
-    row->ms = bench_median(ms, calls);
-    row->max_ms = bench_median(max_ms, calls);
+    row->ms = bench_median(top.ms, top.n);
+    row->max_ms = bench_median(max.ms, max.n);
     row->bytes_rate = row->key_bytes * b->shape->Hk * (double)b->keys / row->ms * 1e3;
     row->flop_rate = 2 * b->shape->D * pairs / row->ms * 1e3;
-    row->rescored = (double)rescored / calls / pairs;
+    row->rescored = (double)rescored / top.n / pairs;
     row->scratch = b->work.bytes;
     return REATTN_OK;
 }
@@ -250,9 +246,12 @@ static int measure_line(bench *b, int type, reattn_error *err)
     free_line(b);
     if (code != REATTN_OK)
         return code;
-    b->n_rows++;
+    bench_roof_measure(&b->roof);
+    if (!b->r->json && b->n_rows == 0)
+        print_head(b);
     if (!b->r->json)
         print_row(b, row);
+    b->n_rows++;
     return REATTN_OK;
 }
 
@@ -305,9 +304,7 @@ static int print_json(const bench *b, reattn_error *err)
                                "heads", s->H, "kv_heads", s->Hk, "head_dim", s->D, "top_k", b->r->top_k, "seeded",
                                (int)b->r->seeded, "read_gb_per_second", b->roof.read * 1e-9, "peak_gflop_per_second",
                                b->roof.flops * 1e-9, "rows", rows);
-    int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
-    json_decref(object);
-    return failed ? reattn__fail(err, REATTN_E_IO, "the JSON object could not be written") : REATTN_OK;
+    return bench_print_json(object, err);
 }
 
 static int measure(bench *b, reattn_error *err)
@@ -322,8 +319,6 @@ static int measure(bench *b, reattn_error *err)
     b->rows = calloc((size_t)(r->n_keys * r->n_queries * r->n_types), sizeof *b->rows);
     if (!b->rows)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
-    if (!r->json)
-        print_head(b);
     for (int i = 0; i < r->n_types && code == REATTN_OK; i++)
         for (int j = 0; j < r->n_keys && code == REATTN_OK; j++)
             code = measure_store(b, r->types_k[i], r->types_v[i], r->keys[j], err);

@@ -24,7 +24,7 @@ struct bench_data {
 
 /* ------------------------------------------------------------------------------------------- numbers --------- */
 
-static uint64_t next(uint64_t *state)
+uint64_t bench_random(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -35,7 +35,7 @@ static uint64_t next(uint64_t *state)
 /* Nearly a standard normal: the sum of four uniform numbers of 16 bits. */
 static float normal(uint64_t *state)
 {
-    uint64_t z = next(state);
+    uint64_t z = bench_random(state);
     double sum = (double)((z & 0xffff) + (z >> 16 & 0xffff) + (z >> 32 & 0xffff) + (z >> 48));
     return (float)((sum - 4 * 32767.5) / (65536 / sqrt(3)));
 }
@@ -43,25 +43,13 @@ static float normal(uint64_t *state)
 static uint64_t stream(const bench_data *data, int kind, int layer, int64_t token)
 {
     uint64_t state = data->request->seed + ((uint64_t)kind << 56) + ((uint64_t)layer << 40) + (uint64_t)token;
-    return next(&state);
+    return bench_random(&state);
 }
 
 static void draw(uint64_t *state, const float *mean, const float *size, int64_t n, float *x)
 {
     for (int64_t i = 0; i < n; i++)
         x[i] = (mean ? mean[i] : 0) + (size ? size[i] : 1) * normal(state);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double bench_median(double *values, int64_t n)
-{
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
 }
 
 /* ---------------------------------------------------------------------------------------------- open --------- */
@@ -150,10 +138,11 @@ const char *bench_data_name(const bench_data *data)
 
 /* ---------------------------------------------------------------------------------------------- fill --------- */
 
+/* taken: bytes of a layer; 0 for a type that cannot be, which creating the store will say. */
 static int layers_for(const bench_data *data, uint64_t touched, uint64_t taken)
 {
-    uint64_t wanted = 4 * (uint64_t)bench_cache_bytes() / touched + 2;
-    uint64_t room = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2 / taken;
+    uint64_t wanted = 4 * (uint64_t)bench_cache_bytes() / REATTN__MAX(touched, 1) + 2;
+    uint64_t room = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2 / REATTN__MAX(taken, 1);
     uint64_t most = data->text ? (uint64_t)bench_text_layers(data->text) : 1024;
     return (int)REATTN__MAX(1, REATTN__MIN(REATTN__MIN(wanted, room), most));
 }

@@ -25,7 +25,7 @@ int bench_data_queries(const bench_data *data, int layer, int64_t T, bool before
 void bench_data_dense(const reattn__store *store, const reattn__layer *shape, int layer, int64_t first, int64_t count,
                       float *k, float *v);
 
-/* Sorts; n >= 1. */
-double bench_median(double *values, int64_t n);
+/* 64 random bits; the state may start as anything. */
+uint64_t bench_random(uint64_t *state);
 
 #endif

@@ -102,16 +102,22 @@ static double flop_rate(int n_threads, reattn__task_fn chain, int width)
     return 2.0 * STEPS * CHAINS * width * (double)tasks / (reattn__now_ms() - start) * 1e3;
 }
 
+static void raise_to(double *best, double rate)
+{
+    if (rate > *best)
+        *best = rate;
+}
+
 void bench_roof_measure(bench_roof *roof)
 {
     for (int i = 0; i < PASSES; i++) {
-        roof->read = REATTN__MAX(roof->read, read_rate(roof));
-        roof->flops = REATTN__MAX(roof->flops, flop_rate(roof->n_threads, chain_4, 4));
+        raise_to(&roof->read, read_rate(roof));
+        raise_to(&roof->flops, flop_rate(roof->n_threads, chain_4, 4));
 #ifdef __x86_64__
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-            roof->flops = REATTN__MAX(roof->flops, flop_rate(roof->n_threads, chain_8, 8));
+            raise_to(&roof->flops, flop_rate(roof->n_threads, chain_8, 8));
         if (__builtin_cpu_supports("avx512f"))
-            roof->flops = REATTN__MAX(roof->flops, flop_rate(roof->n_threads, chain_16, 16));
+            raise_to(&roof->flops, flop_rate(roof->n_threads, chain_16, 16));
 #endif
     }
 }

@@ -74,7 +74,7 @@ const arg args_table[] = {
      "types of the keys, separated by commas"},
     {"-ctv --cache-type-v", ARG_TEXT, CMD_ATTEND, G_BENCH, "LIST", AT(types_v), 0, 0, NULL, NULL,
      "types of the values, one for each of the keys'; the last counts for those that follow"},
-    {"--scope", ARG_INT, CMD_ATTEND, G_BENCH, "N", AT(scope), 1, 1e9, NULL, NULL,
+    {"--scope", ARG_INT, CMD_ATTEND, G_BENCH, "N", AT(scope), 64, 1e9, NULL, NULL,
      "keys attended to: the first, spans of 32, and the last"},
     {"-k --recall-k", ARG_INT, CMD_SELECT, G_BENCH, "K", AT(hits), 1, 64, NULL, NULL,
      "keys that each query and head chooses"},
