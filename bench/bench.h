@@ -29,4 +29,9 @@ typedef struct bench_request {
 int bench_select(const bench_request *request, reattn_error *err);
 int bench_attend(const bench_request *request, reattn_error *err);
 
+/* Makes a session hold n tokens by appending the keys and values of its first `from` tokens again and again. Under every
+ * policy but native each copied value is changed at random by up to `change` of it (0 .. 1), so that keys do not tie.
+ * What is measured there is speed; what the model says means nothing. Errors: E_ARG, E_LIMIT, E_NOMEM, E_UNSUPPORTED. */
+int bench_stretch(reattn_session *session, int64_t from, int64_t n, float change, reattn_error *err);
+
 #endif

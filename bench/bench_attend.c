@@ -12,7 +12,7 @@
 #include "data.h"
 #include "kv/row.h"
 #include "policy/policy.h"
-#include "report.h"
+#include "measure.h"
 #include "roof.h"
 
 enum { SAMPLES = 4, SPANS = 127 };

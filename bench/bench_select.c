@@ -11,7 +11,7 @@
 #include "cpu/ref.h"
 #include "data.h"
 #include "kv/row.h"
-#include "report.h"
+#include "measure.h"
 #include "roof.h"
 #include "select/topk.h"
 

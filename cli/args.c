@@ -66,6 +66,12 @@ const arg args_table[] = {
      "prompt tokens timed at each depth"},
     {"-n --n-gen", ARG_INT, CMD_E2E, G_BENCH, "N", AT(bench_predict), 1, 1e6, NULL, NULL,
      "single-token steps timed at each depth"},
+    {"--native-variants", ARG_FLAG, CMD_E2E, G_BENCH, NULL, AT(native_variants), 0, 0, NULL, NULL,
+     "measure the policy native with llama.cpp's other settings too, and compare with the best"},
+    {"--synthetic", ARG_INT, CMD_E2E, G_BENCH, "N", AT(synthetic), 0, 1e9, NULL, NULL,
+     "fill depths beyond N with copies of the keys and values of the first N tokens; 0 = read all text"},
+    {"--csv", ARG_TEXT, CMD_E2E, G_BENCH, "FILE", AT(csv_file), 0, 0, NULL, NULL,
+     "write the lines to a file as comma separated values, too"},
     {"--keys", ARG_TEXT, CMD_KERNELS, G_BENCH, "LIST", AT(keys), 0, 0, NULL, NULL,
      "keys held, separated by commas; 8K = 8192"},
     {"--queries", ARG_TEXT, CMD_KERNELS, G_BENCH, "LIST", AT(queries), 0, 0, NULL, NULL,
@@ -110,7 +116,6 @@ static const struct {
     const char *names, *hint;
 } hints[] = {{"-b --batch-size -ub --ubatch-size", "tokens of a prefill step are set with --chunk"},
              {"-cnv --conversation -i --interactive", "use reattn chat"},
-             {"-fa --flash-attn", "attention is reattn's own, see --policy"},
              {"-hf --hf-repo", "download the GGUF file and give it with -m"},
              {"-nkvo --no-kv-offload", "the history is always in main memory"}};
 

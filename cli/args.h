@@ -35,8 +35,9 @@ struct options {
     float temp, top_p, min_p, repeat_penalty;
     int64_t top_k, repeat_last_n, seed;
 
-    const char *policies, *depths;
-    int64_t bench_prompt, bench_predict, repeats;
+    const char *policies, *depths, *csv_file;
+    int64_t bench_prompt, bench_predict, repeats, synthetic;
+    bool native_variants;
     const char *keys, *queries, *types_k, *types_v;
     int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
     bool seeded;

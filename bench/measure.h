@@ -1,6 +1,6 @@
-/* report.h - what the benches share in counting and printing. */
-#ifndef BENCH_REPORT_H
-#define BENCH_REPORT_H
+/* measure.h - what the benches share in counting and printing. */
+#ifndef BENCH_MEASURE_H
+#define BENCH_MEASURE_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* report.c - see report.h. */
-#include "report.h"
+/* measure.c - see measure.h. */
+#include "measure.h"
 
 #include <stdlib.h>
 
