@@ -40,7 +40,9 @@ const arg args_table[] = {
     {"-q --quiet", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(quiet), 0, 0, NULL, NULL,
      "nothing on standard error but errors and warnings"},
     {"-v --verbose", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(verbose), 0, 0, NULL, NULL, "show the log of the engine"},
-    {"-h --help", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(help), 0, 0, NULL, NULL, "show this help"},
+    {"-o --output", ARG_TEXT, CMD_PLOT, G_OUT, "FILE", AT(output), 0, 0, NULL, NULL,
+     "the picture: FILE.svg or FILE.png"},
+    {"-h --help", ARG_FLAG, CMD_ALL | CMD_PLOT, G_OUT, NULL, AT(help), 0, 0, NULL, NULL, "show this help"},
 
     {"-s --seed", ARG_INT, CMD_GEN, G_SAMPLE, "N", AT(seed), -1, 4294967295.0, NULL, NULL, "seed; -1 = random"},
     {"--temp --temperature", ARG_FLOAT, CMD_GEN, G_SAMPLE, "T", AT(temp), 0, 100, NULL, NULL,
@@ -387,6 +389,10 @@ static int parse(options *opt, unsigned command, int argc, char **argv)
         const char *typed = argv[i], *equals = strchr(typed, '=');
         size_t len = equals ? (size_t)(equals - typed) : strlen(typed);
         char shown[64];
+        if (typed[0] != '-' && (command & CMD_PLOT)) {
+            opt->files[opt->n_files++] = typed;
+            continue;
+        }
         if (typed[0] != '-' || len < 2)
             return cli_fail(EXIT_USAGE, "unexpected argument '%s'%s", typed,
                             command == CMD_RUN ? "; the question is given with -p" : "");

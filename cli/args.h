@@ -18,7 +18,8 @@ enum {
     CMD_ATTEND = 32,
     CMD_KERNELS = CMD_SELECT | CMD_ATTEND,
     CMD_ENGINE = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_E2E, /* those that take the options of the engine */
-    CMD_ALL = CMD_ENGINE | CMD_KERNELS
+    CMD_ALL = CMD_ENGINE | CMD_KERNELS,                   /* those that measure or run */
+    CMD_PLOT = 64
 };
 
 struct options {
@@ -35,7 +36,7 @@ struct options {
     float temp, top_p, min_p, repeat_penalty;
     int64_t top_k, repeat_last_n, seed;
 
-    const char *policies, *depths, *csv_file;
+    const char *policies, *depths, *csv_file, *output;
     int64_t bench_prompt, bench_predict, repeats, synthetic;
     bool native_variants;
     const char *keys, *queries, *types_k, *types_v;

@@ -23,5 +23,6 @@ int cmd_info(const options *opt);
 int cmd_bench(const options *opt);
 int cmd_bench_select(const options *opt);
 int cmd_bench_attend(const options *opt);
+int cmd_bench_plot(const options *opt);
 
 #endif

@@ -43,6 +43,11 @@ static const command commands[] = {
      "keys, next to what this machine can read and compute, and checks the result.",
      "  reattn bench attend --queries 1,512\n"
      "  reattn bench attend -m model.gguf --scope 4096 -ctk q8_0 -ctv q8_0\n"},
+    {"bench", CMD_PLOT, "plot", cmd_bench_plot, "a picture of what e2e measured", "plot FILE.csv -o FILE.svg",
+     "Draws decode and prompt speed of all policies over the tokens held, from a file that\n"
+     "bench e2e --csv wrote. Both axes are logarithmic.",
+     "  reattn bench e2e -m model.gguf --depths 0,8K,32K --csv speed.csv\n"
+     "  reattn bench plot speed.csv -o speed.svg\n"},
     {0}};
 
 int cli_fail(int code, const char *format, ...)

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 deps=.deps
 venv=$deps/venv
 debian=(gcc g++ cmake ninja-build pkg-config python3 python3-venv
-        libcmocka-dev libjansson-dev libedit-dev libxxhash-dev)
+        libcmocka-dev libjansson-dev libedit-dev libxxhash-dev libcairo2-dev)
 
 say() { printf '== %s\n' "$*" >&2; }
 fail() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
