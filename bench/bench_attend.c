@@ -1,7 +1,7 @@
 /* bench_attend.c - reattn bench attend: attention over a scope, against the machine's roofs and against the law.
  *
- * The scope is that of a session: the first tokens, spans, the last tokens. Each call is on another layer, with spans of
- * its own, than the one before. */
+ * The scope is that of a session: the first tokens, spans, the last tokens. Each call is on another layer, with spans
+ * of its own, than the one before. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +11,8 @@
 #include "cpu/ref.h"
 #include "data.h"
 #include "kv/row.h"
-#include "policy/policy.h"
 #include "measure.h"
+#include "policy/policy.h"
 #include "roof.h"
 
 enum { SAMPLES = 4, SPANS = 127 };
@@ -44,7 +44,7 @@ typedef struct bench {
     reattn__store *store;
     int n_layer;
     int64_t keys, T;
-    float *q, *out; /* [n_layer][T][H][D], [T][H][Dv] */
+    float *q, *out;      /* [n_layer][T][H][D], [T][H][Dv] */
     reattn__plan *plans; /* [n_layer] */
     reattn_span *spans;  /* [n_layer][SPANS] */
     reattn__buffer work[REATTN__ATTEND_BUFFERS];
@@ -54,10 +54,18 @@ static int attend(bench *b, int layer, reattn_error *err)
 {
     const reattn__layer *s = b->shape;
     reattn__attend_args args = {
-        .q = b->q + layer * b->T * s->H * s->D, .T = b->T, .q_first = b->keys - b->T, .H = s->H,
+        .q = b->q + layer * b->T * s->H * s->D,
+        .T = b->T,
+        .q_first = b->keys - b->T,
+        .H = s->H,
         .src = {.store = b->store, .layer = layer, .Hk = s->Hk, .D = s->D, .Dv = s->Dv},
-        .scale = s->kq_scale, .rope = &b->rope, .lists = b->plans[layer].lists, .n_list = 1,
-        .n_threads = b->r->n_threads, .out = b->out, .work = b->work,
+        .scale = s->kq_scale,
+        .rope = &b->rope,
+        .lists = b->plans[layer].lists,
+        .n_list = 1,
+        .n_threads = b->r->n_threads,
+        .out = b->out,
+        .work = b->work,
     };
     return reattn__attend(&args, err);
 }
@@ -88,8 +96,8 @@ static int law_task(void *ctx, int64_t task, int worker)
         runs[i].q_pos += t * runs[i].q_step;
     }
     if (code == REATTN_OK)
-        code = reattn__ref_attend(b->q + (l->layer * b->T + t) * s->H * s->D, l->k, l->v, 1, b->keys - b->T + t, b->keys,
-                                  s->H, s->Hk, s->D, s->Dv, s->kq_scale, &s->rope, runs, list->n, want, NULL);
+        code = reattn__ref_attend(b->q + (l->layer * b->T + t) * s->H * s->D, l->k, l->v, 1, b->keys - b->T + t,
+                                  b->keys, s->H, s->Hk, s->D, s->Dv, s->kq_scale, &s->rope, runs, list->n, want, NULL);
     for (int64_t i = 0; i < n_out && code == REATTN_OK; i++) {
         double d = (double)b->out[t * n_out + i] - want[i];
         diff += d * d;
@@ -214,14 +222,15 @@ static void print_head(const bench *b)
     const reattn__layer *s = b->shape;
     const reattn_session_params *p = &b->scope;
     printf("attend: %s\n", bench_data_name(b->data));
-    printf("%d query heads, %d KV heads, head size %d, scope %lld + %lld x %lld + %lld = %lld keys, %d threads, median of at "
-           "least %d calls, each\non another layer than the one before: no keys are left in the cache (%.0f MiB) if "
-           "\"round\", the MiB of all layers, is much more\n\n",
+    printf("%d query heads, %d KV heads, head size %d, scope %lld + %lld x %lld + %lld = %lld keys, %d threads, median "
+           "of at least %d calls, each\non another layer than the one before: no keys are left in the cache (%.0f MiB) "
+           "if \"round\", the MiB of all layers, is much more\n\n",
            s->H, s->Hk, s->D, (long long)p->keep, (long long)p->recall_max, (long long)p->recall_span,
            (long long)p->local, (long long)b->r->scope, b->r->n_threads, b->r->repeats,
            (double)bench_cache_bytes() / (1 << 20));
-    printf("    keys | queries | type      | level  |  round |        ms | B/key |   GB/s | %%read | GFLOP/s | %%peak | "
-           "scratch KiB | error\n");
+    printf(
+        "    keys | queries | type      | level  |  round |        ms | B/key |   GB/s | %%read | GFLOP/s | %%peak | "
+        "scratch KiB | error\n");
 }
 
 static void print_row(const bench *b, const row *r)
@@ -239,20 +248,20 @@ static int print_json(const bench *b, reattn_error *err)
     const reattn__layer *s = b->shape;
     json_t *rows = json_array();
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++)
-        json_array_append_new(
-            rows, json_pack("{s:I, s:I, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o}", "keys",
-                            (json_int_t)r->keys, "queries", (json_int_t)r->queries, "type", r->type, "layers", r->n_layer,
-                            "round_mib", round_bytes(b, r) / (1 << 20), "ms", r->ms, "bytes_per_key", r->key_bytes,
-                            "gb_per_second", r->bytes_rate * 1e-9, "read_share", r->bytes_rate / b->roof.read,
-                            "gflop_per_second", r->flop_rate * 1e-9, "peak_share", r->flop_rate / b->roof.flops,
-                            "scratch_bytes", (json_int_t)r->scratch, "error",
-                            isfinite(r->error) ? json_real(r->error) : json_null()));
-    return bench_print_json(
-        json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:f, s:f, s:o}", "bench", "attend", "keys_of",
-                  bench_data_name(b->data), "cpu_level", reattn_cpu_level(), "threads", b->r->n_threads, "heads", s->H,
-                  "kv_heads", s->Hk, "head_dim", s->D, "scope", (json_int_t)b->r->scope, "read_gb_per_second",
-                  b->roof.read * 1e-9, "peak_gflop_per_second", b->roof.flops * 1e-9, "rows", rows),
-        err);
+        json_array_append_new(rows, json_pack("{s:I, s:I, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:o}",
+                                              "keys", (json_int_t)r->keys, "queries", (json_int_t)r->queries, "type",
+                                              r->type, "layers", r->n_layer, "round_mib", round_bytes(b, r) / (1 << 20),
+                                              "ms", r->ms, "bytes_per_key", r->key_bytes, "gb_per_second",
+                                              r->bytes_rate * 1e-9, "read_share", r->bytes_rate / b->roof.read,
+                                              "gflop_per_second", r->flop_rate * 1e-9, "peak_share",
+                                              r->flop_rate / b->roof.flops, "scratch_bytes", (json_int_t)r->scratch,
+                                              "error", isfinite(r->error) ? json_real(r->error) : json_null()));
+    return bench_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:f, s:f, s:o}", "bench", "attend",
+                                      "keys_of", bench_data_name(b->data), "cpu_level", reattn_cpu_level(), "threads",
+                                      b->r->n_threads, "heads", s->H, "kv_heads", s->Hk, "head_dim", s->D, "scope",
+                                      (json_int_t)b->r->scope, "read_gb_per_second", b->roof.read * 1e-9,
+                                      "peak_gflop_per_second", b->roof.flops * 1e-9, "rows", rows),
+                            err);
 }
 
 /* --------------------------------------------------------------------------------------------- lines --------- */
@@ -260,9 +269,11 @@ static int print_json(const bench *b, reattn_error *err)
 static int measure_line(bench *b, int type_k, int type_v, reattn_error *err)
 {
     row *row = &b->rows[b->n_rows];
-    *row = (struct row){
-        .keys = b->keys, .queries = b->T, .n_layer = b->n_layer,
-        .key_bytes = (double)(reattn__row_bytes(type_k, b->shape->D) + reattn__row_bytes(type_v, b->shape->Dv))};
+    *row = (struct row){.keys = b->keys,
+                        .queries = b->T,
+                        .n_layer = b->n_layer,
+                        .key_bytes =
+                            (double)(reattn__row_bytes(type_k, b->shape->D) + reattn__row_bytes(type_v, b->shape->Dv))};
     snprintf(row->type, sizeof row->type, "%s/%s", reattn__row_name(type_k), reattn__row_name(type_v));
     bench_roof_measure(&b->roof);
     int code = prepare_line(b, err);
@@ -288,8 +299,8 @@ static int measure_line(bench *b, int type_k, int type_v, reattn_error *err)
 static int measure_store(bench *b, int type_k, int type_v, int64_t keys, reattn_error *err)
 {
     const reattn__layer *s = b->shape;
-    uint64_t touched = (uint64_t)(reattn__row_bytes(type_k, s->D) + reattn__row_bytes(type_v, s->Dv)) * (uint64_t)s->Hk *
-                       (uint64_t)b->r->scope;
+    uint64_t touched = (uint64_t)(reattn__row_bytes(type_k, s->D) + reattn__row_bytes(type_v, s->Dv)) *
+                       (uint64_t)s->Hk * (uint64_t)b->r->scope;
     int code = bench_data_store(b->data, type_k, type_v, keys, touched, &b->store, &b->n_layer, err);
     if (code != REATTN_OK)
         return code;

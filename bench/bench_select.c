@@ -23,10 +23,10 @@ typedef struct row {
     int64_t keys, queries;
     const char *type;
     int n_layer;
-    double ms, max_ms; /* a call with top_k, and with 1 */
-    double key_bytes;  /* that the scan reads of a key of a KV head */
+    double ms, max_ms;            /* a call with top_k, and with 1 */
+    double key_bytes;             /* that the scan reads of a key of a KV head */
     double bytes_rate, flop_rate; /* a second */
-    double rescored;   /* share of the pairs */
+    double rescored;              /* share of the pairs */
     size_t scratch;
     bool equal; /* to the law */
 } row;
@@ -43,8 +43,8 @@ typedef struct bench {
     reattn__store *store;
     int n_layer;
     int64_t keys, T;
-    float *q, *q_before;            /* [n_layer][T][H][D] */
-    reattn_hit *seeds, *hits;       /* [n_layer][T][H][top_k], [T][H][top_k] */
+    float *q, *q_before;      /* [n_layer][T][H][D] */
+    reattn_hit *seeds, *hits; /* [n_layer][T][H][top_k], [T][H][top_k] */
     reattn__buffer work, max_work;
 } bench;
 
@@ -60,10 +60,19 @@ static int search(bench *b, int layer, const float *q, int top_k, const reattn_h
     const reattn__layer *s = b->shape;
     int64_t at = layer * b->T * s->H;
     reattn__topk_args args = {
-        .q = q + at * s->D, .T = b->T, .H = s->H,
+        .q = q + at * s->D,
+        .T = b->T,
+        .H = s->H,
         .src = {.store = b->store, .layer = layer, .Hk = s->Hk, .D = s->D, .Dv = s->Dv},
-        .against = REATTN__KEYS, .lo = 0, .hi = b->keys, .top_k = top_k, .n_threads = b->r->n_threads,
-        .seeds = seeds ? seeds + at * top_k : NULL, .hits = hits, .rescored = rescored, .work = work,
+        .against = REATTN__KEYS,
+        .lo = 0,
+        .hi = b->keys,
+        .top_k = top_k,
+        .n_threads = b->r->n_threads,
+        .seeds = seeds ? seeds + at * top_k : NULL,
+        .hits = hits,
+        .rescored = rescored,
+        .work = work,
     };
     return reattn__topk(&args, err);
 }
@@ -204,11 +213,12 @@ static void print_head(const bench *b)
 {
     const reattn__layer *s = b->shape;
     printf("select: %s\n", bench_data_name(b->data));
-    printf("%d query heads, %d KV heads, head size %d, top %d%s, %d threads, median of at least %d calls, each on another "
-           "layer\nthan the one before: no keys are left in the cache (%.0f MiB) if \"round\", the MiB of all layers, "
-           "is much more\n\n",
-           s->H, s->Hk, s->D, b->r->top_k, b->r->seeded ? " seeded" : "", b->r->n_threads, b->r->repeats,
-           (double)bench_cache_bytes() / (1 << 20));
+    printf(
+        "%d query heads, %d KV heads, head size %d, top %d%s, %d threads, median of at least %d calls, each on another "
+        "layer\nthan the one before: no keys are left in the cache (%.0f MiB) if \"round\", the MiB of all layers, "
+        "is much more\n\n",
+        s->H, s->Hk, s->D, b->r->top_k, b->r->seeded ? " seeded" : "", b->r->n_threads, b->r->repeats,
+        (double)bench_cache_bytes() / (1 << 20));
     printf("    keys | queries | type | level  |  round |        ms | B/key |   GB/s | %%read | GFLOP/s | %%peak | "
            "re-scored %% | over max %% | scratch KiB | law\n");
 }
@@ -221,10 +231,11 @@ static double round_bytes(const bench *b, const row *r)
 
 static void print_row(const bench *b, const row *r)
 {
-    printf("%8lld | %7lld | %-4s | %-6s | %6.1f | %9.3f | %5.0f | %6.2f | %5.1f | %7.2f | %5.1f | %11.4f | %10.1f | %11.1f "
+    printf("%8lld | %7lld | %-4s | %-6s | %6.1f | %9.3f | %5.0f | %6.2f | %5.1f | %7.2f | %5.1f | %11.4f | %10.1f | "
+           "%11.1f "
            "| %s\n",
-           (long long)r->keys, (long long)r->queries, r->type, reattn_cpu_level(), round_bytes(b, r) / (1 << 20), r->ms, r->key_bytes,
-           r->bytes_rate * 1e-9, 100 * r->bytes_rate / b->roof.read, r->flop_rate * 1e-9,
+           (long long)r->keys, (long long)r->queries, r->type, reattn_cpu_level(), round_bytes(b, r) / (1 << 20), r->ms,
+           r->key_bytes, r->bytes_rate * 1e-9, 100 * r->bytes_rate / b->roof.read, r->flop_rate * 1e-9,
            100 * r->flop_rate / b->roof.flops, 100 * r->rescored, 100 * (r->ms / r->max_ms - 1),
            (double)r->scratch / 1024, r->equal ? "equal" : "DIFFERS");
     fflush(stdout);
@@ -233,8 +244,12 @@ static void print_row(const bench *b, const row *r)
 static int measure_line(bench *b, int type, reattn_error *err)
 {
     row *row = &b->rows[b->n_rows];
-    *row = (struct row){.keys = b->keys, .queries = b->T, .type = reattn__row_name(type), .n_layer = b->n_layer,
-                        .key_bytes = scan_bytes(type, b->shape->D), .equal = true};
+    *row = (struct row){.keys = b->keys,
+                        .queries = b->T,
+                        .type = reattn__row_name(type),
+                        .n_layer = b->n_layer,
+                        .key_bytes = scan_bytes(type, b->shape->D),
+                        .equal = true};
     bench_roof_measure(&b->roof);
     int code = prepare_line(b, err);
     if (code == REATTN_OK)
@@ -275,8 +290,9 @@ static int verdict(const bench *b, reattn_error *err)
 {
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
         if (!r->equal)
-            return reattn__fail(err, REATTN_E_INTERNAL, "top-%d of %lld %s keys and %lld queries is not what the law says",
-                                b->r->top_k, (long long)r->keys, r->type, (long long)r->queries);
+            return reattn__fail(err, REATTN_E_INTERNAL,
+                                "top-%d of %lld %s keys and %lld queries is not what the law says", b->r->top_k,
+                                (long long)r->keys, r->type, (long long)r->queries);
         for (const row *o = b->rows; o < r; o++)
             if (o->queries == r->queries && o->type == r->type && o->keys >= STEADY && r->scratch > o->scratch)
                 return reattn__fail(err, REATTN_E_INTERNAL,
@@ -292,18 +308,19 @@ static int print_json(const bench *b, reattn_error *err)
     json_t *rows = json_array();
     for (const row *r = b->rows; r < b->rows + b->n_rows; r++)
         json_array_append_new(
-            rows, json_pack("{s:I, s:I, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b}", "keys",
-                            (json_int_t)r->keys, "queries", (json_int_t)r->queries, "type", r->type, "layers", r->n_layer,
-                            "round_mib", round_bytes(b, r) / (1 << 20), "ms", r->ms, "bytes_per_key", r->key_bytes, "gb_per_second", r->bytes_rate * 1e-9,
-                            "read_share", r->bytes_rate / b->roof.read, "gflop_per_second", r->flop_rate * 1e-9,
-                            "peak_share", r->flop_rate / b->roof.flops, "rescored_share", r->rescored, "max_ms", r->max_ms,
-                            "over_max", r->ms / r->max_ms - 1, "scratch_bytes", (json_int_t)r->scratch, "equal",
-                            (int)r->equal));
-    json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:f, s:f, s:o}", "bench", "select", "keys_of",
-                               bench_data_name(b->data), "cpu_level", reattn_cpu_level(), "threads", b->r->n_threads,
-                               "heads", s->H, "kv_heads", s->Hk, "head_dim", s->D, "top_k", b->r->top_k, "seeded",
-                               (int)b->r->seeded, "read_gb_per_second", b->roof.read * 1e-9, "peak_gflop_per_second",
-                               b->roof.flops * 1e-9, "rows", rows);
+            rows,
+            json_pack("{s:I, s:I, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b}", "keys",
+                      (json_int_t)r->keys, "queries", (json_int_t)r->queries, "type", r->type, "layers", r->n_layer,
+                      "round_mib", round_bytes(b, r) / (1 << 20), "ms", r->ms, "bytes_per_key", r->key_bytes,
+                      "gb_per_second", r->bytes_rate * 1e-9, "read_share", r->bytes_rate / b->roof.read,
+                      "gflop_per_second", r->flop_rate * 1e-9, "peak_share", r->flop_rate / b->roof.flops,
+                      "rescored_share", r->rescored, "max_ms", r->max_ms, "over_max", r->ms / r->max_ms - 1,
+                      "scratch_bytes", (json_int_t)r->scratch, "equal", (int)r->equal));
+    json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:f, s:f, s:o}", "bench", "select",
+                               "keys_of", bench_data_name(b->data), "cpu_level", reattn_cpu_level(), "threads",
+                               b->r->n_threads, "heads", s->H, "kv_heads", s->Hk, "head_dim", s->D, "top_k",
+                               b->r->top_k, "seeded", (int)b->r->seeded, "read_gb_per_second", b->roof.read * 1e-9,
+                               "peak_gflop_per_second", b->roof.flops * 1e-9, "rows", rows);
     return bench_print_json(object, err);
 }
 

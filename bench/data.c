@@ -16,7 +16,7 @@ enum { SHAPE, KEYS, QUERIES, QUERIES_BEFORE };
 struct bench_data {
     const bench_request *request;
     reattn__layer shape;
-    bench_text *text; /* or NULL, and then the keys are synthetic: */
+    bench_text *text;       /* or NULL, and then the keys are synthetic: */
     float *k_mean, *k_size; /* [Hk * D] dimensions differ in size and have a mean, as those of real keys do */
     float *q_mean, *q_size; /* [H * D] */
     char name[256];
@@ -89,9 +89,19 @@ static int take_shape(bench_data *data, reattn_error *err)
     if (r->heads % r->kv_heads)
         return reattn__fail(err, REATTN_E_ARG, "--heads %d is not a multiple of --kv-heads %d", r->heads, r->kv_heads);
     data->shape = (reattn__layer){
-        .H = r->heads, .Hk = r->kv_heads, .D = r->dim, .Dv = r->dim, .kq_scale = 1 / sqrtf((float)r->dim),
-        .rope = {.kind = REATTN_ROPE_NEOX, .n_rot = r->dim, .n_ctx_orig = 8192, .freq_base = 10000, .freq_scale = 1,
-                 .attn_factor = 1, .beta_fast = 32, .beta_slow = 1},
+        .H = r->heads,
+        .Hk = r->kv_heads,
+        .D = r->dim,
+        .Dv = r->dim,
+        .kq_scale = 1 / sqrtf((float)r->dim),
+        .rope = {.kind = REATTN_ROPE_NEOX,
+                 .n_rot = r->dim,
+                 .n_ctx_orig = 8192,
+                 .freq_base = 10000,
+                 .freq_scale = 1,
+                 .attn_factor = 1,
+                 .beta_fast = 32,
+                 .beta_slow = 1},
     };
     return REATTN_OK;
 }
@@ -147,7 +157,8 @@ static int layers_for(const bench_data *data, uint64_t touched, uint64_t taken)
     return (int)REATTN__MAX(1, REATTN__MIN(REATTN__MIN(wanted, room), most));
 }
 
-static int fill_layer(const bench_data *data, reattn__store *store, int layer, int64_t n, float *rows, reattn_error *err)
+static int fill_layer(const bench_data *data, reattn__store *store, int layer, int64_t n, float *rows,
+                      reattn_error *err)
 {
     int64_t nk = (int64_t)data->shape.Hk * data->shape.D, nv = (int64_t)data->shape.Hk * data->shape.Dv;
     int code = REATTN_OK;

@@ -28,8 +28,7 @@ void bench_clock_start(bench_clock *clock, int repeats)
 
 bool bench_clock_goes_on(const bench_clock *clock)
 {
-    return clock->n < BENCH_MOST_CALLS &&
-           (clock->n < clock->repeats || reattn__now_ms() - clock->start < LEAST_MS);
+    return clock->n < BENCH_MOST_CALLS && (clock->n < clock->repeats || reattn__now_ms() - clock->start < LEAST_MS);
 }
 
 int bench_print_json(json_t *object, reattn_error *err)

@@ -71,9 +71,9 @@ static double read_rate(bench_roof *roof)
 
 /* STEPS multiply-adds on CHAINS independent vectors that never leave the registers. */
 #define CHAIN(NAME, TARGET, VL)                                                                                        \
-    TARGET static int NAME(void *ctx, int64_t task, int worker)                                                       \
+    TARGET static int NAME(void *ctx, int64_t task, int worker)                                                        \
     {                                                                                                                  \
-        typedef float vec __attribute__((vector_size((VL) * 4)));                                                     \
+        typedef float vec __attribute__((vector_size((VL)*4)));                                                        \
         vec x[CHAINS], m = (vec){0} + 0.5f, a = (vec){0} + (float)task;                                                \
         (void)ctx;                                                                                                     \
         (void)worker;                                                                                                  \

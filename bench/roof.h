@@ -17,8 +17,8 @@ typedef struct bench_roof {
 } bench_roof;
 
 int bench_roof_open(bench_roof *roof, int n_threads, reattn_error *err);
-/* Measures both again, about 0.1 s. Called before and after each line, so that a machine that others slow down for a while does
- * not get a low roof. */
+/* Measures both again, about 0.1 s. Called before and after each line, so that a machine that others slow down for a
+ * while does not get a low roof. */
 void bench_roof_measure(bench_roof *roof);
 void bench_roof_close(bench_roof *roof);
 

@@ -29,8 +29,9 @@ static int check_shapes(const reattn_session *s, reattn_error *err)
     for (int l = 1; l < s->n_layer; l++)
         if (s->layers[l].H != s->layers[0].H || s->layers[l].Hk != s->layers[0].Hk ||
             s->layers[l].D != s->layers[0].D || s->layers[l].Dv != s->layers[0].Dv)
-            return reattn__fail(err, REATTN_E_UNSUPPORTED, "layers of different shapes: give the shape with --heads, "
-                                                           "--kv-heads and --dim instead of a text");
+            return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                                "layers of different shapes: give the shape with --heads, "
+                                "--kv-heads and --dim instead of a text");
     return REATTN_OK;
 }
 
@@ -38,8 +39,8 @@ int bench_text_open(const bench_request *r, bench_text **out, reattn_error *err)
 {
     int64_t most_keys = r->keys[r->n_keys - 1], most_queries = r->queries[r->n_queries - 1];
     if (r->n_tokens < most_keys || r->n_tokens < 2 * most_queries)
-        return reattn__fail(err, REATTN_E_ARG, "%s has %lld tokens: --keys and twice --queries must not be more", r->text,
-                            (long long)r->n_tokens);
+        return reattn__fail(err, REATTN_E_ARG, "%s has %lld tokens: --keys and twice --queries must not be more",
+                            r->text, (long long)r->n_tokens);
     bench_text *text = calloc(1, sizeof *text);
     if (!text)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");

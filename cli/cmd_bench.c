@@ -201,7 +201,9 @@ static int measure_steps(const bench *b, reattn_session *s, int64_t depth, bool 
 
 static int measure_depth(bench *b, reattn_session *s, const entry *e, int64_t depth)
 {
-    bench_row row = {.name = e->name, .native = load_is_native(e->policy), .depth = depth,
+    bench_row row = {.name = e->name,
+                     .native = load_is_native(e->policy),
+                     .depth = depth,
                      .synthetic = b->opt->synthetic && depth > b->opt->synthetic};
     int rc = fill(b, s, e->name, depth);
     if (!rc)

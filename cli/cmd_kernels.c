@@ -69,10 +69,17 @@ static int measure(const options *opt, int (*bench)(const bench_request *, reatt
     reattn_error err;
     reattn_model *model = NULL;
     int32_t *tokens = NULL;
-    bench_request r = {.heads = (int)opt->heads, .kv_heads = (int)opt->kv_heads, .dim = (int)opt->head_dim,
-                       .text = opt->n_files ? opt->files[0] : NULL, .seed = (uint64_t)opt->data_seed,
-                       .scope = opt->scope, .top_k = (int)opt->hits, .seeded = opt->seeded,
-                       .repeats = (int)opt->repeats, .n_threads = (int)opt->threads, .json = opt->json};
+    bench_request r = {.heads = (int)opt->heads,
+                       .kv_heads = (int)opt->kv_heads,
+                       .dim = (int)opt->head_dim,
+                       .text = opt->n_files ? opt->files[0] : NULL,
+                       .seed = (uint64_t)opt->data_seed,
+                       .scope = opt->scope,
+                       .top_k = (int)opt->hits,
+                       .seeded = opt->seeded,
+                       .repeats = (int)opt->repeats,
+                       .n_threads = (int)opt->threads,
+                       .json = opt->json};
     int rc = read_lists(opt, &l, &r);
     if (!rc && opt->n_files && !opt->model)
         rc = cli_fail(EXIT_USAGE, "-f needs a model whose keys for the text are taken: -m FILE");

@@ -9,8 +9,8 @@
 
 enum { MOST_LINES = 32 };
 
-static const char *const columns[] = {"model",   "cpu_level", "threads", "policy",
-                                      "depth",   "synthetic", "prompt_per_second", "predicted_per_second"};
+static const char *const columns[] = {"model", "cpu_level", "threads",           "policy",
+                                      "depth", "synthetic", "prompt_per_second", "predicted_per_second"};
 enum { MODEL, LEVEL, THREADS, POLICY, DEPTH, SYNTHETIC, PROMPT, DECODE, N_COLUMNS };
 
 typedef struct picture {
@@ -65,7 +65,8 @@ static int read_line(picture *p, int column, const char *name, plot_point *point
             csv_number(&p->table, row, p->column[SYNTHETIC], &synthetic))
             return EXIT_FAILED;
         if (at.x < 0 || at.y <= 0)
-            return cli_fail(EXIT_FAILED, "%s:%d: depths are not negative and speeds are positive", p->table.path, row + 2);
+            return cli_fail(EXIT_FAILED, "%s:%d: depths are not negative and speeds are positive", p->table.path,
+                            row + 2);
         at.hollow = synthetic != 0;
         p->synthetic |= at.hollow;
         points[(*n)++] = at;

@@ -47,18 +47,22 @@ static void print_table(const bench_report *r)
     const options *opt = r->opt;
     const bool best = opt->native_variants;
     printf("%s, %d threads, CPU level %s\n", r->model, r->n_threads, reattn_cpu_level());
-    printf("text: %s; prompt %lld tokens, decode %lld tokens, median of %lld; \"x\" is the ratio to native%s\n", r->text,
-           (long long)opt->bench_prompt, (long long)opt->bench_predict, (long long)opt->repeats,
+    printf("text: %s; prompt %lld tokens, decode %lld tokens, median of %lld; \"x\" is the ratio to native%s\n",
+           r->text, (long long)opt->bench_prompt, (long long)opt->bench_predict, (long long)opt->repeats,
            best ? ", \"x best\" that to the best of llama.cpp's settings" : "");
     if (opt->synthetic)
         printf("depths with * are filled with copies of the keys and values of the first %lld tokens, each changed\n"
                "by up to 1 %% (but native's, which are as they were)\n",
                (long long)opt->synthetic);
     printf("select, attend, append, model: milliseconds a token of decode\n\n");
-    printf("policy            |    depth  | prefill t/s |      x |%s decode t/s |      x |%s  select |  attend |  append |   "
-           "model | store MiB\n", best ? " x best |" : "", best ? " x best |" : "");
-    printf("------------------|---------: |-----------: |------: |%s----------: |------: |%s-------: |-------: |-------: |"
-           "-------: |---------:\n", best ? "------: |" : "", best ? "------: |" : "");
+    printf("policy            |    depth  | prefill t/s |      x |%s decode t/s |      x |%s  select |  attend |  "
+           "append |   "
+           "model | store MiB\n",
+           best ? " x best |" : "", best ? " x best |" : "");
+    printf(
+        "------------------|---------: |-----------: |------: |%s----------: |------: |%s-------: |-------: |-------: |"
+        "-------: |---------:\n",
+        best ? "------: |" : "", best ? "------: |" : "");
     for (const bench_row *row = r->rows; row < r->rows + r->n_rows; row++) {
         char a[16], b[16], c[16], d[16];
         printf("%-17s | %8lld%c | %11.1f | %6s |", row->name, (long long)row->depth, row->synthetic ? '*' : ' ',
@@ -68,8 +72,9 @@ static void print_table(const bench_report *r)
         printf(" %10.1f | %6s |", rate(row, DECODE), shown(a, ratio(r, row, DECODE, false), "%.2f"));
         if (best)
             printf(" %6s |", shown(a, ratio(r, row, DECODE, true), "%.2f"));
-        printf(" %7s | %7s | %7s | %7s | %9s\n", shown(a, row->decode.select, "%.2f"), shown(b, row->decode.attend, "%.2f"),
-               shown(c, row->decode.append, "%.2f"), shown(d, model_ms(row, DECODE), "%.2f"),
+        printf(" %7s | %7s | %7s | %7s | %9s\n", shown(a, row->decode.select, "%.2f"),
+               shown(b, row->decode.attend, "%.2f"), shown(c, row->decode.append, "%.2f"),
+               shown(d, model_ms(row, DECODE), "%.2f"),
                row->store_bytes ? shown((char[16]){0}, (double)row->store_bytes / (1 << 20), "%.1f") : "-");
     }
 }
@@ -92,18 +97,19 @@ static int print_json(const bench_report *r)
     json_t *rows = json_array();
     for (const bench_row *row = r->rows; row < r->rows + r->n_rows; row++)
         json_array_append_new(
-            rows, json_pack("{s:s, s:I, s:b, s:f, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:I}", "policy", row->name, "depth",
-                            (json_int_t)row->depth, "synthetic", (int)row->synthetic, "prompt_per_second",
-                            rate(row, PROMPT), "prompt_ratio", number(ratio(r, row, PROMPT, false)), "prompt_ratio_best",
-                            number(ratio(r, row, PROMPT, true)), "predicted_per_second", rate(row, DECODE),
-                            "predicted_ratio", number(ratio(r, row, DECODE, false)), "predicted_ratio_best",
-                            number(ratio(r, row, DECODE, true)), "prompt_token", json_time(row, PROMPT),
-                            "predicted_token", json_time(row, DECODE), "store_bytes", (json_int_t)row->store_bytes));
-    json_t *object = json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o}", "model", r->model, "cpu_level",
-                               reattn_cpu_level(), "threads", r->n_threads, "text", r->text, "prompt_tokens",
-                               (json_int_t)opt->bench_prompt, "predicted_tokens", (json_int_t)opt->bench_predict,
-                               "repeats", (json_int_t)opt->repeats, "synthetic_from", (json_int_t)opt->synthetic, "rows",
-                               rows);
+            rows,
+            json_pack("{s:s, s:I, s:b, s:f, s:o, s:o, s:f, s:o, s:o, s:o, s:o, s:I}", "policy", row->name, "depth",
+                      (json_int_t)row->depth, "synthetic", (int)row->synthetic, "prompt_per_second", rate(row, PROMPT),
+                      "prompt_ratio", number(ratio(r, row, PROMPT, false)), "prompt_ratio_best",
+                      number(ratio(r, row, PROMPT, true)), "predicted_per_second", rate(row, DECODE), "predicted_ratio",
+                      number(ratio(r, row, DECODE, false)), "predicted_ratio_best", number(ratio(r, row, DECODE, true)),
+                      "prompt_token", json_time(row, PROMPT), "predicted_token", json_time(row, DECODE), "store_bytes",
+                      (json_int_t)row->store_bytes));
+    json_t *object =
+        json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o}", "model", r->model, "cpu_level", reattn_cpu_level(),
+                  "threads", r->n_threads, "text", r->text, "prompt_tokens", (json_int_t)opt->bench_prompt,
+                  "predicted_tokens", (json_int_t)opt->bench_predict, "repeats", (json_int_t)opt->repeats,
+                  "synthetic_from", (json_int_t)opt->synthetic, "rows", rows);
     int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
     json_decref(object);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
@@ -119,7 +125,8 @@ static int write_csv(const bench_report *r, FILE *f)
 {
     fputs("model,cpu_level,threads,policy,depth,synthetic,prompt_per_second,prompt_select_ms,prompt_attend_ms,"
           "prompt_append_ms,prompt_model_ms,predicted_per_second,predicted_select_ms,predicted_attend_ms,"
-          "predicted_append_ms,predicted_model_ms,store_bytes\n", f);
+          "predicted_append_ms,predicted_model_ms,store_bytes\n",
+          f);
     for (const bench_row *row = r->rows; row < r->rows + r->n_rows; row++) {
         /* A file's name may hold commas and quotes. */
         fputc('"', f);

@@ -1,4 +1,5 @@
-# The CPU levels: which files of src/cpu are compiled, with which flags. Takes those of other processors out of `sources`.
+# The CPU levels: which files of src/cpu are compiled, with which flags. Takes those of other processors out of
+# `sources`.
 get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}/.." ABSOLUTE)
 
 # Kernels for more than the base instruction set: level_NAME.c is compiled only for the processor that it is for, and

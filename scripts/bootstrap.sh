@@ -152,7 +152,7 @@ jargon() {
     rm -rf $tmp
 }
 
-# cmocka for 64-bit Arm, unpacked. The package lists for that processor are kept apart: nothing is added to the system's.
+# cmocka for 64-bit Arm, unpacked. The package lists for that processor are kept apart from the system's.
 cmocka_arm64() {
     [ -f $deps/arm64/usr/include/cmocka.h ] && return
     command -v apt-get >/dev/null || fail "no apt-get here: unpack libcmocka0 and libcmocka-dev of arm64 in $deps/arm64"

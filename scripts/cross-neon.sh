@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the engine, without models, and its tests for 64-bit Arm and runs them in an emulator: so kernels for NEON can be
-# tested on a machine that has none. First: scripts/bootstrap.sh cross.
+# Builds the engine, without models, and its tests for 64-bit Arm and runs them in an emulator: so kernels for NEON can
+# be tested on a machine that has none. First: scripts/bootstrap.sh cross.
 #
 #   scripts/cross-neon.sh [-R REGEX | other options of ctest]
 #
@@ -17,6 +17,6 @@ done
 cmake -S cmake/neon -B "$build" -G Ninja >/dev/null
 cmake --build "$build"
 
-[ -f src/cpu/level_neon.c ] || echo "cross-neon: there is no src/cpu/level_neon.c; the levels scalar and base are tested"
+[ -f src/cpu/level_neon.c ] || echo "cross-neon: there is no src/cpu/level_neon.c: only scalar and base are tested"
 cd "$build"
 ctest --output-on-failure "$@"

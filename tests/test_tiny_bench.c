@@ -36,7 +36,8 @@ static logits run(reattn_model *model, const char *policy, float change, int n_v
     if (reattn_session_prompt(s, tokens, FROM, NULL, NULL, &err)) fail_msg("%s", err.msg);
     decode(s, FROM, l.before, n_vocab);
     /* In two pieces, neither a multiple of what is copied. */
-    if (bench_stretch(s, FROM, 130, change, &err) || bench_stretch(s, FROM, DEEP, change, &err)) fail_msg("%s", err.msg);
+    if (bench_stretch(s, FROM, 130, change, &err) || bench_stretch(s, FROM, DEEP, change, &err))
+        fail_msg("%s", err.msg);
     assert_int_equal(reattn_session_length(s), DEEP);
     assert_int_equal(reattn_session_tokens(s)[DEEP - 1], tokens[(DEEP - 130 - 1) % FROM]);
     decode(s, DEEP, l.deep, n_vocab);
@@ -64,13 +65,16 @@ static void copies_are_alike(void **unused)
     logits native = run(model, "native", 0, n), full = run(model, "full", 0, n), changed = run(model, "full", 0.01f, n);
     double before = test_difference(full.before, native.before, n), deep = test_difference(full.deep, native.deep, n);
     double moved = test_difference(full.deep, full.before, n), jitter = test_difference(changed.deep, full.deep, n);
-    printf("full and native differ by %.1e, over copies by %.1e; the copies change the logits by %.1e, 1 %% by %.1e\n", before,
-           deep, moved, jitter);
+    printf("full and native differ by %.1e, over copies by %.1e; the copies change the logits by %.1e, 1 %% by %.1e\n",
+           before, deep, moved, jitter);
     /* libllama's keys were rounded once more, when they were turned. */
     assert_true(before > 0 && deep <= 3 * before);
     assert_true(moved > 10 * deep);
     assert_true(jitter > 0 && jitter < moved / 4);
-    free(native.before), free(native.deep), free(full.before), free(full.deep), free(changed.before), free(changed.deep);
+    for (int i = 0; i < 3; i++) {
+        free((logits[]){native, full, changed}[i].before);
+        free((logits[]){native, full, changed}[i].deep);
+    }
     reattn_model_free(model);
 }
 
