@@ -9,7 +9,18 @@
 #include "cli.h"
 
 /* The commands an option belongs to. */
-enum { CMD_RUN = 1, CMD_CHAT = 2, CMD_INFO = 4, CMD_BENCH = 8, CMD_ALL = 15 };
+enum {
+    CMD_RUN = 1,
+    CMD_CHAT = 2,
+    CMD_INFO = 4,
+    CMD_E2E = 8,
+    CMD_SELECT = 16,
+    CMD_ATTEND = 32,
+    CMD_KERNELS = CMD_SELECT | CMD_ATTEND,
+    CMD_ENGINE = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_E2E, /* those that take the options of the engine */
+    CMD_ALL = CMD_ENGINE | CMD_KERNELS,                   /* those that measure or run */
+    CMD_PLOT = 64
+};
 
 struct options {
     const char *model;
@@ -25,8 +36,12 @@ struct options {
     float temp, top_p, min_p, repeat_penalty;
     int64_t top_k, repeat_last_n, seed;
 
-    const char *policies, *depths;
-    int64_t bench_prompt, bench_predict, repeats;
+    const char *policies, *depths, *csv_file, *output;
+    int64_t bench_prompt, bench_predict, repeats, synthetic;
+    bool native_variants;
+    const char *keys, *queries, *types_k, *types_v;
+    int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
+    bool seeded;
 
     bool json, quiet, verbose, help, list_policies;
 

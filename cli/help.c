@@ -53,12 +53,24 @@ void help_program(FILE *out, const command *commands)
 {
     fprintf(out, "reattn %s: unlimited context for language models in GGUF files\n\n"
                  "usage: reattn COMMAND [OPTIONS]\n\n", REATTN_VERSION);
-    for (const command *c = commands; c->name; c++)
-        fprintf(out, "  %-8s %s\n", c->name, c->summary);
+    for (const command *c = commands; c->name; c++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s%s%s", c->name, c->mode ? " " : "", c->mode ? c->mode : "");
+        fprintf(out, "  %-13s %s\n", name, c->summary);
+    }
     fprintf(out, "\n  reattn COMMAND --help   options and examples of a command\n"
                  "  reattn --version        version and CPU level\n\n"
                  "Ask a question about a text that is longer than the model was trained for:\n\n"
                  "  reattn run -m model.gguf -f book.txt -p \"Who is the narrator?\"\n");
+}
+
+void help_modes(FILE *out, const command *commands, const char *name)
+{
+    fprintf(out, "usage: reattn %s MODE [OPTIONS]\n\n", name);
+    for (const command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name))
+            fprintf(out, "  %-8s %s\n", c->mode, c->summary);
+    fprintf(out, "\n  reattn %s MODE --help   options and examples\n", name);
 }
 
 void help_command(FILE *out, const command *cmd)
@@ -76,8 +88,10 @@ void help_command(FILE *out, const command *cmd)
             if ((a->commands & cmd->bit) && a->group == first->group)
                 print_own(out, a, &defaults);
     }
-    fprintf(out, "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
-    for (const reattn_option *o = reattn_option_table(); o->name; o++) {
+    bool engine = cmd->bit & CMD_ENGINE;
+    if (engine)
+        fprintf(out, "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
+    for (const reattn_option *o = reattn_option_table(); o->name && engine; o++) {
         char name[64];
         int n = snprintf(name, sizeof name, "--%s", o->name);
         if (!args_find(cmd->bit, name, (size_t)n))

@@ -20,6 +20,7 @@ find_package(OpenMP COMPONENTS C)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(jansson REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
+pkg_check_modules(cairo REQUIRED IMPORTED_TARGET cairo)
 pkg_check_modules(libxxhash REQUIRED libxxhash)
 
 # CUDA only where there is something to compile.

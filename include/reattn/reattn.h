@@ -117,6 +117,8 @@ typedef enum reattn_recall_type {
 typedef enum reattn_recall_when { REATTN_WHEN_ALWAYS = 0, REATTN_WHEN_DECODE, REATTN_WHEN_PROMPT } reattn_recall_when;
 typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
 
+typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH_OFF } reattn_flash;
+
 /* How a session attends. Bounds and defaults of every field: reattn_option_table. */
 typedef struct reattn_session_params {
     size_t size; /* sizeof(reattn_session_params), set by the default function */
@@ -138,6 +140,7 @@ typedef struct reattn_session_params {
     int64_t ctx_limit;     /* most tokens a session may hold; 0 = no limit */
     int64_t mem_limit;     /* most bytes its store may take; 0 = no limit */
     int n_threads;         /* 0 = all cores */
+    int flash;             /* libllama's own flash attention under the policy native: reattn_flash */
 } reattn_session_params;
 
 /* The one table of session options: names, bounds, help. It feeds the setter, the program's help and its checks. */

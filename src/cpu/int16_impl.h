@@ -7,6 +7,8 @@ INLINE vf load_half(const uint16_t *p)
     return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif defined(__F16C__)
     return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__ARM_NEON)
+    return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
     float f[VL];
     for (int i = 0; i < VL; i++) f[i] = reattn__half_to_float(p[i]);
@@ -38,6 +40,9 @@ INLINE vi dot2(vi s, const int16_t *k, const int16_t *q)
     int32_t two;
     memcpy(&two, q, sizeof two);
     return s + (vi)_mm256_madd_epi16(_mm256_loadu_si256((const void *)k), _mm256_set1_epi32(two));
+#elif defined(__ARM_NEON)
+    int16x8_t keys = vld1q_s16(k), two = vreinterpretq_s16_s32(vdupq_n_s32((int32_t)((uint16_t)q[0] | (uint32_t)(uint16_t)q[1] << 16)));
+    return s + (vi)vpaddq_s32(vmull_s16(vget_low_s16(keys), vget_low_s16(two)), vmull_high_s16(keys, two));
 #else
     for (int i = 0; i < VL; i++) s[i] += k[2 * i] * q[0] + k[2 * i + 1] * q[1];
     return s;

@@ -13,6 +13,9 @@
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
 
 #define LANES (2 * VL)
 #define CAT_(a, b) a##_##b

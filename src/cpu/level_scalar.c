@@ -112,11 +112,11 @@ static void scan8_scalar(const reattn__scan8 *s)
             const int8_t *q = s->q + (size_t)r * 2 * (size_t)s->Dp;
             unsigned keys = 0;
             for (int i = 0; i < 16; i++) {
-                int32_t dot = 0;
+                int32_t dot = s->allow[r];
                 for (int d = 0; d < s->Dp; d++)
                     dot += high_of(high, d, i) * (s->planes == 2 ? q[d] * 128 + q[s->Dp + d] : q[d]);
                 float scale = reattn__bf16_to_float(s->scale[b * 16 + i]);
-                if ((float)(dot + s->allow[r]) * scale >= s->thr[r]) keys |= 1u << i;
+                if ((float)dot * scale >= s->thr[r]) keys |= 1u << i;
             }
             if (keys) s->hit(s->ctx, b, r, keys);
         }

@@ -1,12 +1,17 @@
 /* planes_impl.h - kernels on split keys (kv/split.h), part of kernels_impl.h.
  *
  * DOT4 adds the products of 4 dimensions of 16 keys with 4 of a query to 16 sums of 32 bits. AVX-512 has one instruction
- * for it; elsewhere the compiler makes what it can of the plain loop. */
+ * for it, and so has Arm; elsewhere the compiler makes what it can of the plain loop. */
 #define KEYS 16
 
 #if defined(__AVX512VNNI__)
 typedef __m512i sums, bytes;
-INLINE bytes bytes_at(const uint8_t *k) { return _mm512_loadu_si512(k); }
+INLINE bytes bytes_at(const uint8_t *k, int high)
+{
+    (void)high;
+    return _mm512_loadu_si512(k);
+}
+enum { EXCESS = 128 }; /* what is too much in a byte of the high plane, as bytes_at gives it */
 INLINE sums sums_of(int32_t x) { return _mm512_set1_epi32(x); }
 /* In assembler, since compilers load q into a register of its own and copy sums back and forth. */
 INLINE sums dot4(sums s, bytes k, const int8_t *q)
@@ -28,7 +33,12 @@ typedef struct sums {
     __m256i s[4];
 } sums;
 typedef const uint8_t *bytes;
-INLINE bytes bytes_at(const uint8_t *k) { return k; }
+INLINE bytes bytes_at(const uint8_t *k, int high)
+{
+    (void)high;
+    return k;
+}
+enum { EXCESS = 128 };
 INLINE sums sums_of(int32_t x)
 {
     __m256i one = _mm256_setr_epi32(x, 0, x, 0, x, 0, x, 0);
@@ -72,12 +82,67 @@ INLINE void store_sums(int32_t *out, sums s)
     _mm256_storeu_si256((__m256i *)(out + 8), join(s, 1));
 }
 enum { ROWS_MANY = 2, BLOCKS_MANY = 1 };
+#elif defined(__ARM_FEATURE_DOTPROD)
+/* Keys 0 .. 3, 4 .. 7, ... The instruction wants signed bytes: 128 too much is one bit turned. */
+typedef struct sums {
+    int32x4_t s[4];
+} sums;
+typedef struct bytes {
+    int8x16_t b[4];
+} bytes;
+INLINE bytes bytes_at(const uint8_t *k, int high)
+{
+    bytes x;
+    for (int i = 0; i < 4; i++)
+        x.b[i] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(k + 16 * i), vdupq_n_u8(high ? 0x80 : 0)));
+    return x;
+}
+enum { EXCESS = 0 };
+INLINE sums sums_of(int32_t x)
+{
+    int32x4_t one = vdupq_n_s32(x);
+    return (sums){{one, one, one, one}};
+}
+INLINE sums dot4(sums s, bytes k, const int8_t *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    int8x16_t qq = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    for (int i = 0; i < 4; i++) s.s[i] = vdotq_s32(s.s[i], k.b[i], qq);
+    return s;
+}
+INLINE sums add_128(sums low, sums high)
+{
+    for (int i = 0; i < 4; i++) low.s[i] = vaddq_s32(low.s[i], vshlq_n_s32(high.s[i], 7));
+    return low;
+}
+INLINE unsigned reach(sums s, const uint16_t *scale, float thr)
+{
+    unsigned keys = 0;
+    const uint32x4_t bit = {1, 2, 4, 8};
+    for (int i = 0; i < 4; i++) {
+        float32x4_t size = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(scale + 4 * i), 16));
+        uint32x4_t over = vcgeq_f32(vmulq_f32(vcvtq_f32_s32(s.s[i]), size), vdupq_n_f32(thr));
+        keys |= vaddvq_u32(vandq_u32(over, bit)) << 4 * i;
+    }
+    return keys;
+}
+INLINE void store_sums(int32_t *out, sums s)
+{
+    for (int i = 0; i < 4; i++) vst1q_s32(out + 4 * i, s.s[i]);
+}
+enum { ROWS_MANY = 4, BLOCKS_MANY = 1 };
 #else
 typedef struct sums {
     int32_t s[KEYS];
 } sums;
 typedef const uint8_t *bytes;
-INLINE bytes bytes_at(const uint8_t *k) { return k; }
+INLINE bytes bytes_at(const uint8_t *k, int high)
+{
+    (void)high;
+    return k;
+}
+enum { EXCESS = 128 };
 INLINE sums sums_of(int32_t x)
 {
     sums s;
@@ -105,8 +170,7 @@ INLINE void store_sums(int32_t *out, sums s) { memcpy(out, s.s, sizeof s.s); }
 enum { ROWS_MANY = 2, BLOCKS_MANY = 1 };
 #endif
 
-/* R rows from `row` on against B blocks from `block` on (R, B, planes constant). The planes hold unsigned bytes: 128 too
- * much a value, which sum takes back. */
+/* R rows from `row` on against B blocks from `block` on (R, B, planes constant). */
 INLINE void scan8_block(const reattn__scan8 *s, int row, int R, int block, int B, int planes)
 {
     const int8_t *q = s->q + (int64_t)row * 2 * s->Dp;
@@ -114,15 +178,15 @@ INLINE void scan8_block(const reattn__scan8 *s, int row, int R, int block, int B
     sums high[ROWS_MANY > 4 ? ROWS_MANY : 4][2], low[4][2];
 #pragma GCC unroll 12
     for (int r = 0; r < R; r++) {
-        int32_t h = -128 * s->sum[2 * (row + r)], l = s->allow[row + r];
+        int32_t h = -EXCESS * s->sum[2 * (row + r)], l = s->allow[row + r];
         for (int b = 0; b < B; b++) high[r][b] = sums_of(planes == 1 ? h + l : h);
         if (planes == 2)
-            for (int b = 0; b < B; b++) low[r][b] = sums_of(l - 128 * s->sum[2 * (row + r) + 1]);
+            for (int b = 0; b < B; b++) low[r][b] = sums_of(l - EXCESS * s->sum[2 * (row + r) + 1]);
     }
     for (int d = 0; d < s->Dp; d += 4, k += 4 * KEYS) {
         bytes at[2];
         if (planes == 2) __builtin_prefetch(k + 4 * (int64_t)s->Dp * KEYS, 0, 2); /* few rows wait for memory */
-        for (int b = 0; b < B; b++) at[b] = bytes_at(k + (int64_t)b * s->Dp * KEYS);
+        for (int b = 0; b < B; b++) at[b] = bytes_at(k + (int64_t)b * s->Dp * KEYS, 1);
 #pragma GCC unroll 12
         for (int r = 0; r < R; r++) {
             for (int b = 0; b < B; b++) high[r][b] = dot4(high[r][b], at[b], q + r * 2 * s->Dp + d);
@@ -201,14 +265,14 @@ INLINE void open_low(const uint8_t *low, uint8_t *out)
 static void NAME(dot15)(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum, float out[16])
 {
     /* high . high, the two mixed products, low . low; each exact in 32 bits. */
-    sums hh = sums_of(-128 * sum[0]), mixed = sums_of(-64 * sum[0] - 128 * sum[1]), ll = sums_of(-64 * sum[1]);
+    sums hh = sums_of(-EXCESS * sum[0]), mixed = sums_of(-64 * sum[0] - EXCESS * sum[1]), ll = sums_of(-64 * sum[1]);
     int32_t a[KEYS], b[KEYS], c[KEYS];
     uint8_t open[8 * 64];
     for (int d = 0; d < Dp; d += 32, low += 7 * 64) {
         open_low(low, open);
         for (int j = 0; j < 8; j++, high += 4 * KEYS) {
             const int8_t *qh = q + d + 4 * j, *ql = qh + Dp;
-            bytes h = bytes_at(high), l = bytes_at(open + 64 * j);
+            bytes h = bytes_at(high, 1), l = bytes_at(open + 64 * j, 0);
             hh = dot4(hh, h, qh);
             mixed = dot4(dot4(mixed, h, ql), l, qh);
             ll = dot4(ll, l, ql);

@@ -8,9 +8,9 @@
  *
  * The keys of one KV head in one page, in two parts. The front parts of all heads lie together in a page, so that a scan
  * reads long stretches of memory:
- *     front  scale [512]                            bfloat16
- *            high  [32 blocks][Dp / 4][16 keys][4]  bytes, + 128: 4 dimensions of 16 keys, as integer dot products take them
- *     back   low   [32 blocks][Dp / 32][7][16][4]   bytes, + 64: of 8 such rows seven keep their 7 bits, and in the bits
+ *     front  scale [1024]                           bfloat16
+ *            high  [64 blocks][Dp / 4][16 keys][4]  bytes, + 128: 4 dimensions of 16 keys, as integer dot products take them
+ *     back   low   [64 blocks][Dp / 32][7][16][4]   bytes, + 64: of 8 such rows seven keep their 7 bits, and in the bits
  *                                                   that are left over they hold the eighth
  * Dp is D rounded up to 32. Bytes of a key: 2 + 15/8 Dp, less than the 2 D of f16 from D = 32 on. */
 #ifndef REATTN_SPLIT_H
@@ -22,7 +22,7 @@
 #include "kv/block.h"
 
 /* Keys of one head in a page. */
-#define REATTN__SPLIT_KEYS 512
+#define REATTN__SPLIT_KEYS 1024
 
 typedef struct reattn__split {
     void *front, *back;

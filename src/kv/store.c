@@ -32,6 +32,16 @@ static size_t keys_bytes(int type, int D)
                                 : reattn__row_bytes(type, D) * REATTN__PAGE;
 }
 
+size_t reattn__store_key_bytes(int type, int D)
+{
+    return keys_bytes(type, D) / REATTN__PAGE;
+}
+
+size_t reattn__store_scan_bytes(int type, int D)
+{
+    return type == REATTN_SPLIT ? reattn__split_front_bytes(D) / REATTN__PAGE : reattn__row_bytes(type, D);
+}
+
 static size_t page_bytes(const reattn__layer *l, int type_k, int type_v)
 {
     return (keys_bytes(type_k, l->D) + reattn__row_bytes(type_v, l->Dv) * REATTN__PAGE) * (size_t)l->Hk;

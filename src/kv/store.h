@@ -38,6 +38,9 @@ const reattn__layer *reattn__store_shape(const reattn__store *store, int layer);
 
 /* Bytes that n tokens take. */
 uint64_t reattn__store_bytes_for(const reattn__layer *layers, int n_layer, int type_k, int type_v, int64_t n);
+/* Bytes of one head's key of D values: all of them, and those that a scan of q . k reads. */
+size_t reattn__store_key_bytes(int type, int D);
+size_t reattn__store_scan_bytes(int type, int D);
 /* Bytes taken now. */
 uint64_t reattn__store_bytes(const reattn__store *store);
 

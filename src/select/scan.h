@@ -34,10 +34,10 @@ typedef struct reattn__scan_split {
     int32_t *sum;            /* [Hk][rows][2] */
     reattn__int_query *info; /* [Hk][rows] */
     double *mean_norm;       /* [Hk] */
-    struct reattn__row *state; /* [n_threads][block_rows] */
-    double *best;            /* [n_threads][block_rows][top_k] */
-    float *thr;              /* [n_threads][block_rows] */
-    int32_t *allow;          /* [n_threads][block_rows] */
+    struct reattn__row *state; /* [splits][Hk][rows] */
+    double *best;            /* [splits][Hk][rows][top_k] */
+    float *thr;              /* [splits][Hk][rows] */
+    int32_t *allow;          /* [splits][Hk][rows] */
 } reattn__scan_split;
 
 typedef struct reattn__scan_plan {
@@ -102,5 +102,7 @@ void reattn__scan_split_cut(reattn__scan_plan *p);
 size_t reattn__scan_split_place(reattn__scan_plan *p, unsigned char *base, size_t at);
 int reattn__scan_split_pack(void *plan, int64_t task, int worker);
 int reattn__scan_split_task(void *plan, int64_t task, int worker);
+/* Afterwards, one for each KV head (or all) and block of rows: asks the law about what is left. */
+int reattn__scan_split_decide(void *plan, int64_t task, int worker);
 
 #endif

@@ -26,7 +26,7 @@ static const double SLACK = 2e-6;
 
 typedef reattn__scan_plan plan;
 
-/* A row in a task: what it has found. */
+/* A row in a task: what it has found. It lives until all tasks are over, when the law is asked about what is left. */
 typedef struct reattn__row {
     double least; /* at least top_k keys score that much, or the floor */
     int n_best;   /* lower bounds held in best, sorted down */
@@ -62,16 +62,10 @@ void reattn__scan_split_cut(plan *p)
     p->task_heads = p->few ? p->Hk : 1; /* a few rows wait for memory: all heads' planes are one stretch of it */
 }
 
-/* Rows of a task, at most. */
-static int64_t task_rows(const plan *p)
-{
-    return p->task_heads * REATTN__MIN((int64_t)ROWS, p->rows);
-}
-
 size_t reattn__scan_split_place(plan *p, unsigned char *base, size_t at)
 {
     reattn__scan_split *s = &p->split;
-    int64_t rows = p->Hk * p->rows, room = p->a->n_threads * task_rows(p);
+    int64_t rows = p->Hk * p->rows, room = rows * p->splits;
     REATTN__PLACE(s->q, rows * 2 * s->Dp);
     REATTN__PLACE(s->sum, rows * 2);
     REATTN__PLACE(s->info, rows);
@@ -151,12 +145,17 @@ static double mean_dot(const scan_state *s, const reattn__int_query *q)
     return s->page.mean ? q->mean : 0;
 }
 
-/* The scan's test (kernels.h) in its own units, unit * 128 * (128 with one plane) * scale. */
+/* What a scan's sum counts in, but for the key's scale. */
+static double scan_unit(const scan_state *s, const reattn__int_query *q)
+{
+    return q->unit * (s->p->split.planes == 2 ? 128 : 128 * 128);
+}
+
+/* The scan's test (kernels.h) in its own units. */
 static void set_threshold(scan_state *s, int row)
 {
     const reattn__int_query *q = &s->info[row];
-    double unit = q->unit * (s->p->split.planes == 2 ? 128 : 128 * 128);
-    double thr = (s->rows[row].least - mean_dot(s, q) - slack_of(s, q)) / unit;
+    double thr = (s->rows[row].least - mean_dot(s, q) - slack_of(s, q)) / scan_unit(s, q);
     s->thr[row] = thr < -FLT_MAX ? -INFINITY : thr > FLT_MAX ? FLT_MAX : (float)(thr - fabs(thr) * 1e-6);
 }
 
@@ -177,9 +176,8 @@ static void set_page(scan_state *s, int row)
     share_least(s, row);
     const reattn__int_query *q = &s->info[row];
     const reattn__split_bound *b = &s->page.bound;
-    double unit = q->unit * (s->p->split.planes == 2 ? 128 : 128 * 128);
     double rest = s->p->split.planes == 2 ? q->rest15 : q->rest8;
-    s->allow[row] = (int32_t)REATTN__MIN((q->norm * (double)b->low + rest * (double)b->high) / unit + 2, 1e9);
+    s->allow[row] = (int32_t)REATTN__MIN((q->norm * (double)b->low + rest * (double)b->high) / scan_unit(s, q) + 2, 1e9);
     set_threshold(s, row);
 }
 
@@ -254,12 +252,10 @@ static void on_hit(void *ctx, int block, int row, unsigned keys)
     set_threshold(s, row);
 }
 
-/* Where head i of a task keeps its state. */
-static void set_head(scan_state *s, int head, int worker)
+static void set_head(scan_state *s, int head)
 {
     const plan *p = s->p;
-    int64_t n_row = s->part.row1 - s->part.row0, at = head * p->rows + s->part.row0;
-    int64_t room = worker * task_rows(p) + (head - s->part.head0) * n_row;
+    int64_t at = head * p->rows + s->part.row0, room = s->part.split * p->Hk * p->rows + at;
     s->head = head;
     s->rows = p->split.state + room;
     s->best = p->split.best + room * p->a->top_k;
@@ -292,9 +288,10 @@ int reattn__scan_split_task(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
     scan_state s = {.p = p, .part = reattn__scan_part_of(p, task)};
+    (void)worker;
     int n_row = (int)(s.part.row1 - s.part.row0);
     for (int head = s.part.head0; head < s.part.head1; head++) {
-        set_head(&s, head, worker);
+        set_head(&s, head);
         for (int row = 0; row < n_row; row++) {
             reattn_hit *list = reattn__scan_hits(p, s.part.split, head, s.part.row0 + row);
             for (int i = 0; i < p->a->top_k; i++) list[i] = (reattn_hit){-1, 0};
@@ -305,13 +302,34 @@ int reattn__scan_split_task(void *ctx, int64_t task, int worker)
     for (int64_t pos = s.part.lo, end; pos < s.part.hi; pos = end) {
         end = REATTN__MIN(s.part.hi, (pos / REATTN__PAGE + 1) * REATTN__PAGE);
         for (int head = s.part.head0; head < s.part.head1; head++) {
-            set_head(&s, head, worker);
+            set_head(&s, head);
             scan_page(&s, pos, end);
         }
     }
+    atomic_fetch_add(&p->rescored, s.rescored);
+    return REATTN_OK;
+}
+
+int reattn__scan_split_decide(void *ctx, int64_t task, int worker)
+{
+    plan *p = ctx;
+    scan_state s = {.p = p, .part = reattn__scan_part_of(p, task * p->splits)};
+    (void)worker;
     for (int head = s.part.head0; head < s.part.head1; head++) {
-        set_head(&s, head, worker);
-        for (int row = 0; row < n_row; row++) decide(&s, row);
+        for (int64_t split = 0; split < p->splits; split++) { /* what is known of a row, from all parts of the keys */
+            s.part.split = split;
+            set_head(&s, head);
+            for (int row = 0; row < s.part.row1 - s.part.row0; row++) share_least(&s, row);
+        }
+        for (int64_t split = 0; split < p->splits; split++) {
+            s.part.split = split;
+            set_head(&s, head);
+            for (int row = 0; row < s.part.row1 - s.part.row0; row++) {
+                share_least(&s, row);
+                decide(&s, row);
+                share_least(&s, row);
+            }
+        }
     }
     atomic_fetch_add(&p->rescored, s.rescored);
     return REATTN_OK;

@@ -146,6 +146,7 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
                      &p);
     int code = reattn__parallel(small ? 1 : a->n_threads, p.Hk / p.task_heads * p.blocks * p.splits,
                                 split ? reattn__scan_split_task : reattn__scan_f32_task, &p);
+    if (split) reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk / p.task_heads * p.blocks, reattn__scan_split_decide, &p);
     if (p.splits > 1) join_splits(&p);
     if (a->rescored) *a->rescored += atomic_load(&p.rescored);
     return code;

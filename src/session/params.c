@@ -38,7 +38,9 @@
     X(ctx_limit, INT, "ctx-size", "-c", "N", 0, TOKENS_MAX, 0, NULL, "most tokens a session may hold (0 = no limit)")  \
     X(mem_limit, BYTES, "mem-limit", NULL, "BYTES", 0, INT64_MAX, 0, NULL,                                             \
       "most memory for keys and values, e.g. 512M, 8G (0 = no limit)")                                                 \
-    X(n_threads, INT, "threads", "-t", "N", 0, 1024, 0, NULL, "threads (0 = all cores)")
+    X(n_threads, INT, "threads", "-t", "N", 0, 1024, 0, NULL, "threads (0 = all cores)")                               \
+    X(flash, ENUM, "flash-attn", "-fa", "WHEN", 0, 2, 0, "auto|on|off",                                                \
+      "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")
 
 static const reattn_option table[] = {
 #define ROW(field, kind, name, alias, arg, min, max, def, choices, help)                                               \

@@ -54,6 +54,7 @@ static int create_native(reattn_session *s, reattn_error *err)
     int64_t n_ctx = s->params.ctx_limit ? s->params.ctx_limit : info.n_ctx_train;
     /* libllama's flash attention rounds an f32 cache to f16; whoever asks for f32 wants it. */
     bool flash = s->params.type_k != REATTN_F32 || s->params.type_v != REATTN_F32;
+    if (s->params.flash != REATTN_FLASH_AUTO) flash = s->params.flash == REATTN_FLASH_ON;
     return reattn__native_create(s->model, n_ctx, s->params.chunk, s->params.type_k, s->params.type_v, flash,
                                  s->params.n_threads, &s->native, err);
 }

@@ -8,7 +8,7 @@ same "$SOURCE_DIR/tests/cli/help.expected" err
 run 0 --version
 grep -qE '^reattn [0-9]+\.[0-9]+\.[0-9]+ \(.+\)$' out || complain "reattn --version says:" "$(cat out)"
 
-for command in run chat info bench; do
+for command in run chat info 'bench e2e' 'bench select' 'bench attend'; do
     run 0 $command --help
     has out "usage: reattn $command"
     has out '--model FILE'
@@ -18,6 +18,15 @@ for command in run chat info bench; do
     run 0 help $command
     same direct out
 done
+run 0 bench --help
+has out 'reattn bench MODE --help'
+has out 'select '
+cp out direct
+run 0 help bench
+same direct out
+run 0 bench select --help
+! grep -q -- --policy out || complain "$what: options of the engine mean nothing here"
+
 run 0 run --help
 for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
     --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \
