@@ -2,40 +2,36 @@
  *
  * A policy has one session. Depths ascend, so each token is prefilled once: at a depth a prompt and then single tokens
  * are timed, the session is rewound to the depth, and filled on to the next one. */
-#include <jansson.h>
+#include <bench/bench.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "generate.h"
 #include "interrupt.h"
 #include "load.h"
+#include "numbers.h"
 #include "progress.h"
+#include "report.h"
 
-enum { MAX_POLICIES = 16, MAX_DEPTHS = 64, MAX_REPEATS = 100 };
+enum { MAX_DEPTH = 1 << 30, MAX_POLICIES = 16, MAX_REPEATS = 100 };
 
-typedef struct row {
-    const char *policy;
-    int64_t depth;
-    double prompt_rate, decode_rate;  /* tokens a second, median */
-    double select_ms, attend_ms;      /* a token of decode, median */
-    double prompt_ratio, decode_ratio; /* to native at this depth; 0 = not measured */
-    uint64_t store_bytes;
-} row;
+/* What is measured: a policy, or the policy native with other settings than the options say. */
+typedef struct entry {
+    char name[32], policy[24];
+    int flash, type_k, type_v;
+} entry;
 
 typedef struct bench {
     const options *opt;
-    char policies[MAX_POLICIES][24];
-    int n_policies;
-    int64_t depths[MAX_DEPTHS];
-    int n_depths;
+    entry entries[2 * MAX_POLICIES];
+    int n_entries;
+    numbers depths; /* ascending */
     const char *source; /* what the tokens are */
     reattn_model *model;
     int32_t *tokens; /* [n_tokens] the text, repeated up to the deepest token that is needed */
     int64_t n_tokens;
-    row *rows; /* [n_rows] */
-    int n_rows, n_threads;
+    bench_report report;
 } bench;
 
 static double now_ms(void)
@@ -59,48 +55,50 @@ static double median(double *values, int64_t n)
 
 /* ---------------------------------------------------------------------------------------------- input -------- */
 
-static int read_policies(bench *b)
+/* llama.cpp's other settings that can be had: it has no q8_0 values without flash attention. */
+static void add_variants(bench *b)
 {
-    for (const char *s = b->opt->policies; *s; s += *s == ',') {
-        int len = (int)strcspn(s, ",");
-        reattn_session_params check = b->opt->session;
-        reattn_error err;
-        if (b->n_policies == MAX_POLICIES)
-            return cli_fail(EXIT_USAGE, "--policy takes at most %d policies", MAX_POLICIES);
-        char *name = b->policies[b->n_policies++];
-        snprintf(name, sizeof b->policies[0], "%.*s", len, s);
-        if (reattn_option_set(&check, "policy", name, &err))
-            return cli_fail_error(&err);
-        s += len;
-    }
-    return b->n_policies ? EXIT_DONE : cli_fail(EXIT_USAGE, "--policy needs at least one policy");
+    static const entry variants[] = {
+        {"native-nofa-f16", "native", REATTN_FLASH_OFF, REATTN_F16, REATTN_F16},
+        {"native-fa-q8_0", "native", REATTN_FLASH_ON, REATTN_Q8_0, REATTN_Q8_0},
+        {"native-nofa-q8_0k", "native", REATTN_FLASH_OFF, REATTN_Q8_0, REATTN_F16},
+    };
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        b->entries[b->n_entries++] = variants[i];
 }
 
-static int by_depth(const void *a, const void *b)
+static int read_policies(bench *b)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
+    const reattn_session_params *p = &b->opt->session;
+    bool variants = b->opt->native_variants;
+    for (const char *s = b->opt->policies; *s; s += *s == ',') {
+        int len = (int)strcspn(s, ",");
+        reattn_session_params check = *p;
+        reattn_error err;
+        if (b->n_entries >= MAX_POLICIES)
+            return cli_fail(EXIT_USAGE, "--policy takes at most %d policies", MAX_POLICIES);
+        entry *e = &b->entries[b->n_entries++];
+        *e = (entry){.flash = p->flash, .type_k = p->type_k, .type_v = p->type_v};
+        snprintf(e->name, sizeof e->name, "%.*s", len, s);
+        if (reattn_option_set(&check, "policy", e->name, &err))
+            return cli_fail_error(&err);
+        snprintf(e->policy, sizeof e->policy, "%s", check.policy);
+        if (load_is_native(e->policy) && variants) {
+            add_variants(b);
+            variants = false;
+        }
+        s += len;
+    }
+    if (variants)
+        return cli_fail(EXIT_USAGE, "--native-variants needs native among the policies: --policy native,...");
+    return b->n_entries ? EXIT_DONE : cli_fail(EXIT_USAGE, "--policy needs at least one policy");
 }
 
 static int read_depths(bench *b)
 {
-    const int64_t most = (int64_t)1 << 30;
-    const char *s = b->opt->depths;
-    while (*s) {
-        char *end;
-        double v = strtod(s, &end);
-        if (end > s && (*end == 'K' || *end == 'k'))
-            v *= 1024, end++;
-        if (end == s || (*end && *end != ',') || !(v >= 0 && v <= (double)most) || v != (double)(int64_t)v)
-            return cli_fail(EXIT_USAGE, "--depths takes whole numbers from 0 to %lld, such as 0,8K,16K, not '%s'",
-                            (long long)most, b->opt->depths);
-        if (b->n_depths == MAX_DEPTHS)
-            return cli_fail(EXIT_USAGE, "--depths takes at most %d numbers", MAX_DEPTHS);
-        b->depths[b->n_depths++] = (int64_t)v;
-        s = *end ? end + 1 : end;
-    }
-    qsort(b->depths, (size_t)b->n_depths, sizeof *b->depths, by_depth);
-    return b->n_depths ? EXIT_DONE : cli_fail(EXIT_USAGE, "--depths needs at least one number");
+    int rc = numbers_read("--depths", b->opt->depths, 0, MAX_DEPTH, &b->depths);
+    numbers_sort(&b->depths);
+    return rc;
 }
 
 static int read_tokens(bench *b)
@@ -108,7 +106,7 @@ static int read_tokens(bench *b)
     const options *opt = b->opt;
     text source = {0};
     int64_t timed = opt->bench_prompt > opt->bench_predict ? opt->bench_prompt : opt->bench_predict;
-    int64_t needed = b->depths[b->n_depths - 1] + timed, have = 0;
+    int64_t needed = b->depths.v[b->depths.n - 1] + timed, have = 0;
     int rc = load_files(opt, &source);
     b->source = opt->n_files ? opt->files[0] : "the built-in text, repeated";
     /* Without a file: the options' help texts, which every build has. */
@@ -143,166 +141,129 @@ static int check(int code, const reattn_error *err)
     return code ? cli_fail(EXIT_FAILED, "%s", err->msg) : EXIT_DONE;
 }
 
-static int fill(const bench *b, reattn_session *s, const char *policy, int64_t depth)
+static int fill(const bench *b, reattn_session *s, const char *name, int64_t depth)
 {
     char label[64];
     reattn_error err;
-    int64_t have = reattn_session_length(s);
-    if (have == depth)
-        return EXIT_DONE;
-    snprintf(label, sizeof label, "%s, filling", policy);
-    progress bar = progress_start(label, b->opt->quiet);
-    int code = reattn_session_prompt(s, b->tokens + have, depth - have, progress_step, &bar, &err);
-    progress_clear();
+    int64_t have = reattn_session_length(s), most = b->opt->synthetic;
+    int64_t read = most && depth > most ? most : depth;
+    int code = 0;
+    if (have < read) {
+        snprintf(label, sizeof label, "%s, filling", name);
+        progress bar = progress_start(label, b->opt->quiet);
+        code = reattn_session_prompt(s, b->tokens + have, read - have, progress_step, &bar, &err);
+        progress_clear();
+        have = read;
+    }
+    if (!code && have < depth)
+        code = bench_stretch(s, most, depth, 0.01f, &err);
     return check(code, &err);
 }
 
-static int time_prompt(const bench *b, reattn_session *s, int64_t depth, double *ms)
-{
-    reattn_error err;
-    double start = now_ms();
-    int code = reattn_session_prompt(s, b->tokens + depth, b->opt->bench_prompt, NULL, NULL, &err);
-    *ms = now_ms() - start;
-    return check(code ? code : reattn_session_rewind(s, depth, &err), &err);
-}
-
-static int time_decode(const bench *b, reattn_session *s, int64_t depth, double *ms, double *select, double *attend)
+/* n tokens at a depth, in milliseconds a token; then the session is as it was. */
+static int time_steps(const bench *b, reattn_session *s, int64_t depth, bool decode, bench_time *time)
 {
     reattn_error err;
     reattn_stats stats;
+    int64_t n = decode ? b->opt->bench_predict : b->opt->bench_prompt;
     int code = 0;
-    int64_t n = b->opt->bench_predict;
     reattn_session_reset_stats(s);
     double start = now_ms();
-    for (int64_t i = 0; i < n && !code && !interrupt_pending(); i++)
+    if (!decode)
+        code = reattn_session_prompt(s, b->tokens + depth, n, NULL, NULL, &err);
+    for (int64_t i = 0; i < n && decode && !code && !interrupt_pending(); i++)
         code = reattn_session_decode(s, b->tokens[depth + i], &err);
-    *ms = now_ms() - start;
+    double ms = now_ms() - start;
     reattn_session_get_stats(s, &stats);
-    *select = stats.select_ms / (double)n;
-    *attend = stats.attend_ms / (double)n;
+    *time = (bench_time){ms / (double)n, stats.select_ms / (double)n, stats.attend_ms / (double)n,
+                         stats.append_ms / (double)n};
     return check(code ? code : reattn_session_rewind(s, depth, &err), &err);
 }
 
-static int measure_depth(bench *b, reattn_session *s, const char *policy, int64_t depth)
+/* The median of each part. */
+static int measure_steps(const bench *b, reattn_session *s, int64_t depth, bool decode, bench_time *time)
 {
-    const options *opt = b->opt;
-    double prompt[MAX_REPEATS], decode[MAX_REPEATS], select[MAX_REPEATS], attend[MAX_REPEATS];
-    int rc = fill(b, s, policy, depth);
-    for (int64_t i = 0; i < opt->repeats && !rc; i++)
-        rc = time_prompt(b, s, depth, &prompt[i]);
-    for (int64_t i = 0; i < opt->repeats && !rc; i++)
-        rc = time_decode(b, s, depth, &decode[i], &select[i], &attend[i]);
-    if (rc)
-        return rc;
-    reattn_stats stats;
-    reattn_session_get_stats(s, &stats);
-    b->rows[b->n_rows++] = (row){.policy = policy,
-                                 .depth = depth,
-                                 .prompt_rate = generate_rate(opt->bench_prompt, median(prompt, opt->repeats)),
-                                 .decode_rate = generate_rate(opt->bench_predict, median(decode, opt->repeats)),
-                                 .select_ms = median(select, opt->repeats),
-                                 .attend_ms = median(attend, opt->repeats),
-                                 .store_bytes = stats.store_bytes};
-    return EXIT_DONE;
-}
-
-static int measure_policy(bench *b, const char *policy)
-{
-    options opt = *b->opt;
-    reattn_session *s;
-    snprintf(opt.session.policy, sizeof opt.session.policy, "%s", policy);
-    int rc = load_session(&opt, b->model, b->n_tokens, &s);
-    if (rc)
-        return rc;
-    b->n_threads = reattn_session_get_params(s)->n_threads;
-    interrupt_watch(s);
-    for (int i = 0; i < b->n_depths && !rc; i++)
-        rc = measure_depth(b, s, policy, b->depths[i]);
-    interrupt_watch(NULL);
-    reattn_session_free(s);
+    enum { PARTS = sizeof(bench_time) / sizeof(double) };
+    double values[PARTS][MAX_REPEATS], middle[PARTS];
+    int rc = EXIT_DONE;
+    for (int64_t i = 0; i < b->opt->repeats && !rc; i++) {
+        double parts[PARTS];
+        rc = time_steps(b, s, depth, decode, time);
+        memcpy(parts, time, sizeof parts);
+        for (int p = 0; p < PARTS; p++)
+            values[p][i] = parts[p];
+    }
+    for (int p = 0; p < PARTS && !rc; p++)
+        middle[p] = median(values[p], b->opt->repeats);
+    if (!rc)
+        memcpy(time, middle, sizeof middle);
     return rc;
 }
 
-static void compare(bench *b)
+static int measure_depth(bench *b, reattn_session *s, const entry *e, int64_t depth)
 {
-    for (row *r = b->rows; r < b->rows + b->n_rows; r++)
-        for (const row *n = b->rows; n < b->rows + b->n_rows; n++)
-            if (load_is_native(n->policy) && n->depth == r->depth) {
-                r->prompt_ratio = n->prompt_rate > 0 ? r->prompt_rate / n->prompt_rate : 0;
-                r->decode_ratio = n->decode_rate > 0 ? r->decode_rate / n->decode_rate : 0;
-            }
+    bench_row row = {.name = e->name,
+                     .native = load_is_native(e->policy),
+                     .depth = depth,
+                     .synthetic = b->opt->synthetic && depth > b->opt->synthetic};
+    int rc = fill(b, s, e->name, depth);
+    if (!rc)
+        rc = measure_steps(b, s, depth, false, &row.prompt);
+    if (!rc)
+        rc = measure_steps(b, s, depth, true, &row.decode);
+    if (rc)
+        return rc;
+    reattn_stats stats;
+    reattn_session_get_stats(s, &stats);
+    row.store_bytes = stats.store_bytes;
+    b->report.rows[b->report.n_rows++] = row;
+    return EXIT_DONE;
 }
 
-/* --------------------------------------------------------------------------------------------- output -------- */
-
-static void print_table(const bench *b)
+static int measure_entry(bench *b, const entry *e)
 {
-    const options *opt = b->opt;
-    printf("%s, %d threads, CPU level %s\n", load_name(b->model), b->n_threads, reattn_cpu_level());
-    printf("text: %s; prompt %lld tokens, decode %lld tokens, median of %lld; \"x\" is the ratio to native\n\n",
-           b->source, (long long)opt->bench_prompt, (long long)opt->bench_predict, (long long)opt->repeats);
-    printf("policy         |    depth | prefill t/s |      x | decode t/s |      x | select ms/tok | attend ms/tok | "
-           "store MiB\n");
-    printf("---------------|---------:|------------:|-------:|-----------:|-------:|--------------:|--------------:|"
-           "---------:\n");
-    for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
-        char prompt[16] = "-", decode[16] = "-";
-        if (r->prompt_ratio > 0)
-            snprintf(prompt, sizeof prompt, "%.2f", r->prompt_ratio);
-        if (r->decode_ratio > 0)
-            snprintf(decode, sizeof decode, "%.2f", r->decode_ratio);
-        printf("%-14s | %8lld | %11.1f | %6s | %10.1f | %6s | %13.2f | %13.2f | %9.1f\n", r->policy,
-               (long long)r->depth, r->prompt_rate, prompt, r->decode_rate, decode, r->select_ms, r->attend_ms,
-               (double)r->store_bytes / (1 << 20));
-    }
-}
-
-static json_t *ratio(double x)
-{
-    return x > 0 ? json_real(x) : json_null();
-}
-
-static int print_json(const bench *b)
-{
-    const options *opt = b->opt;
-    json_t *rows = json_array();
-    for (const row *r = b->rows; r < b->rows + b->n_rows; r++)
-        json_array_append_new(
-            rows, json_pack("{s:s, s:I, s:f, s:o, s:f, s:o, s:f, s:f, s:I}", "policy", r->policy, "depth",
-                            (json_int_t)r->depth, "prompt_per_second", r->prompt_rate, "prompt_ratio",
-                            ratio(r->prompt_ratio), "predicted_per_second", r->decode_rate, "predicted_ratio",
-                            ratio(r->decode_ratio), "select_ms", r->select_ms, "attend_ms", r->attend_ms, "store_bytes",
-                            (json_int_t)r->store_bytes));
-    json_t *object = json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:o}", "model", load_name(b->model), "cpu_level",
-                               reattn_cpu_level(), "threads", b->n_threads, "text", b->source, "prompt_tokens",
-                               (json_int_t)opt->bench_prompt, "predicted_tokens", (json_int_t)opt->bench_predict,
-                               "repeats", (json_int_t)opt->repeats, "rows", rows);
-    int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
-    json_decref(object);
-    return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
+    options opt = *b->opt;
+    reattn_session *s;
+    snprintf(opt.session.policy, sizeof opt.session.policy, "%s", e->policy);
+    opt.session.flash = e->flash;
+    opt.session.type_k = e->type_k;
+    opt.session.type_v = e->type_v;
+    int rc = load_session(&opt, b->model, b->n_tokens, &s);
+    if (rc)
+        return rc;
+    b->report.n_threads = reattn_session_get_params(s)->n_threads;
+    interrupt_watch(s);
+    for (int i = 0; i < b->depths.n && !rc; i++)
+        rc = measure_depth(b, s, e, b->depths.v[i]);
+    interrupt_watch(NULL);
+    reattn_session_free(s);
+    return rc;
 }
 
 static int measure(bench *b)
 {
     bool native_only = true;
     int rc = read_policies(b);
-    for (int i = 0; i < b->n_policies; i++)
-        native_only = native_only && load_is_native(b->policies[i]);
+    for (int i = 0; i < b->n_entries; i++)
+        native_only = native_only && load_is_native(b->entries[i].policy);
     if (!rc)
         rc = read_depths(b);
+    if (!rc)
+        rc = report_open(&b->report, b->opt);
     if (!rc)
         rc = load_model(b->opt, native_only, &b->model);
     if (!rc)
         rc = read_tokens(b);
-    if (!rc && !(b->rows = calloc((size_t)(b->n_policies * b->n_depths), sizeof *b->rows)))
+    if (!rc && !(b->report.rows = calloc((size_t)(b->n_entries * b->depths.n), sizeof *b->report.rows)))
         rc = cli_fail(EXIT_FAILED, "out of memory");
-    for (int i = 0; i < b->n_policies && !rc; i++)
-        rc = measure_policy(b, b->policies[i]);
-    if (rc && !b->n_rows)
+    for (int i = 0; i < b->n_entries && !rc; i++)
+        rc = measure_entry(b, &b->entries[i]);
+    if (rc && !b->report.n_rows)
         return rc;
     /* After an interruption too: what was measured is worth having. */
-    compare(b);
-    int printed = b->opt->json ? print_json(b) : (print_table(b), EXIT_DONE);
+    b->report.model = load_name(b->model);
+    b->report.text = b->source;
+    int printed = report_print(&b->report);
     return rc ? rc : printed;
 }
 
@@ -310,7 +271,10 @@ int cmd_bench(const options *opt)
 {
     bench b = {.opt = opt};
     int rc = measure(&b);
-    free(b.rows);
+    if (b.report.csv)
+        fclose(b.report.csv);
+    free(b.report.rows);
+    numbers_free(&b.depths);
     free(b.tokens);
     reattn_model_free(b.model);
     return rc;

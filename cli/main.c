@@ -9,38 +9,64 @@
 #include "help.h"
 #include "progress.h"
 
+static const command bench_tasks[] = {
+    {"bench e2e", BENCH_E2E, cmd_bench, "speed of policies at growing depth", "-m MODEL [OPTIONS]",
+     "Measures prompt and decode speed of several policies with more and more text held.\n"
+     "The policy native is llama.cpp's own attention: the baseline.",
+     "  reattn bench e2e -m model.gguf\n"
+     "  reattn bench e2e -m model.gguf --policy native,reattention --depths 0,8K,16K -f book.txt\n",
+     NULL},
+    {"bench select", BENCH_SELECT, cmd_bench_select, "speed of exact top-k selection", "[OPTIONS]",
+     "Fills a store with keys and times the selection of the best of them, next to what this\n"
+     "machine can read and compute, and checks the result. The keys are synthetic, with the\n"
+     "shape given or a model's; with a model and -f they are those that it has for the text.",
+     "  reattn bench select --keys 16K,128K --queries 1\n"
+     "  reattn bench select -m model.gguf -f book.txt --keys 8K --seeds\n",
+     NULL},
+    {"bench attend", BENCH_ATTEND, cmd_bench_attend, "speed of attention over a scope", "[OPTIONS]",
+     "Fills a store and times attention over a scope of it: the first keys, spans, the last\n"
+     "keys, next to what this machine can read and compute, and checks the result.",
+     "  reattn bench attend --queries 1,512\n"
+     "  reattn bench attend -m model.gguf --scope 4096 -ctk q8_0 -ctv q8_0\n",
+     NULL},
+    {"bench plot", BENCH_PLOT, cmd_bench_plot, "a picture of what e2e measured", "FILE.csv -o FILE.svg",
+     "Draws decode and prompt speed of all policies over the tokens held, from a file that\n"
+     "bench e2e --csv wrote. Both axes are logarithmic.",
+     "  reattn bench e2e -m model.gguf --depths 0,8K,32K --csv speed.csv\n"
+     "  reattn bench plot speed.csv -o speed.svg\n",
+     NULL},
+    {0}};
+
 static const command commands[] = {
-    {"run", CMD_RUN, NULL, cmd_run, "one answer about files and a question",
-     "-m MODEL (-f FILE)... [-p TEXT] [OPTIONS]",
+    {"run", CMD_RUN, cmd_run, "one answer about files and a question", "-m MODEL (-f FILE)... [-p TEXT] [OPTIONS]",
      "Reads the files and the question, and prints the answer. The text may be longer than\n"
      "the model was trained for: nothing is cut, all of it is searched for every token.",
      "  reattn run -m model.gguf -f book.txt -p \"Who is the narrator?\"\n"
      "  git log | reattn run -m model.gguf -f - -p \"What changed in the parser?\" -n 400\n"
      "  reattn run -m model.gguf --raw -p \"Once upon a time\" --temp 0 --json\n",
-     NULL, false},
-    {"chat", CMD_CHAT, NULL, cmd_chat, "a conversation that is never cut", "-m MODEL [OPTIONS]",
+     NULL},
+    {"chat", CMD_CHAT, cmd_chat, "a conversation that is never cut", "-m MODEL [OPTIONS]",
      "A conversation. /help lists the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n"
      "Without a terminal each line of standard input is a message.",
      "  reattn chat -m model.gguf\n"
      "  reattn chat -m model.gguf -f manual.txt -sys \"Answer from the manual.\"\n",
-     NULL, false},
-    {"info", CMD_INFO, NULL, cmd_info, "what a model is and what fits in memory", "-m MODEL [OPTIONS]",
+     NULL},
+    {"info", CMD_INFO, cmd_info, "what a model is and what fits in memory", "-m MODEL [OPTIONS]",
      "Shows the model's shapes, the scope that was chosen for it, how positions are encoded,\n"
      "and how much memory a text takes.",
      "  reattn info -m model.gguf\n"
      "  reattn info -m model.gguf --local 2048 --json\n",
-     NULL, false},
-    {"bench", CMD_BENCH, "e2e", cmd_bench, "speed of policies at growing depth", "e2e -m MODEL [OPTIONS]",
-     "Measures prompt and decode speed of several policies with more and more text held.\n"
-     "The policy native is llama.cpp's own attention: the baseline.",
-     "  reattn bench e2e -m model.gguf\n"
-     "  reattn bench e2e -m model.gguf --policy native,reattention --depths 0,8K,16K -f book.txt\n",
-     NULL, false},
-    {"eval", 0, NULL, NULL, "quality on long texts, several policies side by side", "TASK -m MODEL [OPTIONS]",
+     NULL},
+    {"bench", 0, NULL, "speed of policies, of selection and of attention", "TASK [OPTIONS]",
+     "Measures how fast the whole and its parts are on this machine. Tasks:\n",
+     "  reattn bench e2e -m model.gguf --depths 0,8K,32K\n"
+     "  reattn bench select --keys 16K,128K --queries 1\n",
+     bench_tasks},
+    {"eval", 0, NULL, "quality on long texts, several policies side by side", "TASK -m MODEL [OPTIONS]",
      "Measures how well a model answers from long texts. Tasks:\n",
      "  reattn eval niah -m model.gguf --lengths 8K,16K --seeds 3 --out niah.jsonl\n"
      "  reattn eval niah -m model.gguf --policy reattention,streaming --config wide:recall-span=64,recall-max=63\n",
-     eval_tasks, false},
+     eval_tasks},
     {0}};
 
 int cli_fail(int code, const char *format, ...)
@@ -87,7 +113,7 @@ static int print_policies(void)
     return EXIT_DONE;
 }
 
-/* Usage errors of a command that runs on a model, after its options were read. */
+/* Usage errors of a command, after its options were read. */
 static int run_command(const command *cmd, options *opt)
 {
     if (opt->help) {
@@ -97,47 +123,15 @@ static int run_command(const command *cmd, options *opt)
     if (opt->list_policies || !strcmp(opt->policies, "list") ||
         (opt->eval.policies && !strcmp(opt->eval.policies, "list")))
         return print_policies();
-    if (!opt->model && !cmd->no_model && !opt->eval.url)
+    if (!opt->model && !opt->eval.url && (cmd->bit & CMD_ENGINE))
         return cli_fail(EXIT_USAGE, "%s needs a model: -m FILE%s", cmd->name,
                         cmd->bit & EVAL_SERVED ? ", or a server: --url" : "");
     reattn_log_set(on_log, &opt->verbose);
     return cmd->run(opt);
 }
 
-static int start_command(const command *cmd, int argc, char **argv);
-
-/* reattn eval TASK ... */
-static int start_task(const command *cmd, int argc, char **argv)
-{
-    const char *typed = argc > 0 ? argv[0] : "";
-    if (!strcmp(typed, "--help") || !strcmp(typed, "-h")) {
-        help_tasks(stdout, cmd);
-        return EXIT_DONE;
-    }
-    if (!*typed || *typed == '-')
-        return cli_fail(EXIT_USAGE, "%s needs to know what: reattn %s --help lists the tasks", cmd->name, cmd->name);
-    nearest near = {.typed = typed};
-    for (const command *t = cmd->tasks; t->name; t++) {
-        const char *name = t->name + strlen(cmd->name) + 1;
-        if (!strcmp(name, typed))
-            return start_command(t, argc - 1, argv + 1);
-        nearest_add(&near, name, strlen(name));
-    }
-    if (near.best[0])
-        return cli_fail(EXIT_USAGE, "there is no %s %s; did you mean %s?", cmd->name, typed, near.best);
-    return cli_fail(EXIT_USAGE, "there is no %s %s; reattn %s --help lists the tasks", cmd->name, typed, cmd->name);
-}
-
 static int start_command(const command *cmd, int argc, char **argv)
 {
-    if (cmd->mode && argc > 0 && argv[0][0] != '-') {
-        if (strcmp(argv[0], cmd->mode))
-            return cli_fail(EXIT_USAGE, "there is no %s %s; there is %s %s", cmd->name, argv[0], cmd->name, cmd->mode);
-        argc--;
-        argv++;
-    } else if (cmd->mode && (argc == 0 || (strcmp(argv[0], "--help") && strcmp(argv[0], "-h")))) {
-        return cli_fail(EXIT_USAGE, "%s needs to know what: reattn %s %s", cmd->name, cmd->name, cmd->mode);
-    }
     options opt = args_default();
     int rc = args_parse(&opt, cmd->bit, argc, argv);
     if (!rc)
@@ -148,6 +142,35 @@ static int start_command(const command *cmd, int argc, char **argv)
     return rc;
 }
 
+static bool is_help(const char *word)
+{
+    return !strcmp(word, "--help") || !strcmp(word, "-h");
+}
+
+/* Runs a command, or a task of it, with the words that follow its name; with `help` prints its help instead. */
+static int start(const command *cmd, int argc, char **argv, bool help)
+{
+    const char *typed = argc > 0 ? argv[0] : "";
+    if (!cmd->tasks && !help)
+        return start_command(cmd, argc, argv);
+    if (!cmd->tasks || is_help(typed) || (help && !*typed)) {
+        (cmd->tasks ? help_tasks : help_command)(stdout, cmd);
+        return EXIT_DONE;
+    }
+    if (!*typed || *typed == '-')
+        return cli_fail(EXIT_USAGE, "%s needs to know what: reattn %s --help lists the tasks", cmd->name, cmd->name);
+    nearest near = {.typed = typed};
+    for (const command *t = cmd->tasks; t->name; t++) {
+        const char *name = t->name + strlen(cmd->name) + 1;
+        if (!strcmp(name, typed))
+            return start(t, argc - 1, argv + 1, help);
+        nearest_add(&near, name, strlen(name));
+    }
+    if (near.best[0])
+        return cli_fail(EXIT_USAGE, "there is no %s %s; did you mean %s?", cmd->name, typed, near.best);
+    return cli_fail(EXIT_USAGE, "there is no %s %s; reattn %s --help lists the tasks", cmd->name, typed, cmd->name);
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -155,21 +178,13 @@ int main(int argc, char **argv)
         help_program(stderr, commands);
         return EXIT_USAGE;
     }
-    bool help = !strcmp(name, "help");
-    if (help && argc > 2)
+    const bool help = !strcmp(name, "help") && argc > 2;
+    if (help)
         name = argv[2];
-    for (const command *c = commands; c->name; c++) {
-        if (strcmp(c->name, name))
-            continue;
-        if (!help)
-            return c->tasks ? start_task(c, argc - 2, argv + 2) : start_command(c, argc - 2, argv + 2);
-        if (c->tasks)
-            help_tasks(stdout, c);
-        else
-            help_command(stdout, c);
-        return EXIT_DONE;
-    }
-    if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h")) {
+    for (const command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name))
+            return start(c, argc - 2 - help, argv + 2 + help, help);
+    if (!strcmp(name, "help") || is_help(name)) {
         help_program(stdout, commands);
         return EXIT_DONE;
     }

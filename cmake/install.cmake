@@ -2,12 +2,10 @@
 # are relative to themselves, so that the tree can be moved and `cmake --install --prefix` works; all but libllama's.
 include(CMakePackageConfigHelpers)
 
-# The program finds libreattn relative to itself. libreattn carries the folder of a libllama that lies where the loader
-# would not look (.deps, a prefix of one's own), in the build tree by CMake's default and installed by this.
-file(RELATIVE_PATH bin_to_lib "${CMAKE_INSTALL_FULL_BINDIR}" "${CMAKE_INSTALL_FULL_LIBDIR}")
-set_property(TARGET reattn PROPERTY INSTALL_RPATH "$ORIGIN/${bin_to_lib}")
+# The program and libreattn carry the folder of a libllama that lies where the loader would not look (.deps, a prefix of
+# one's own), in the build tree by CMake's default and installed by this.
 if(NOT llama_libdir IN_LIST CMAKE_C_IMPLICIT_LINK_DIRECTORIES)
-    set_property(TARGET reattn_shared PROPERTY INSTALL_RPATH "${llama_libdir}")
+    set_property(TARGET reattn reattn_shared PROPERTY INSTALL_RPATH "${llama_libdir}")
 endif()
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/reattn")

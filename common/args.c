@@ -19,7 +19,7 @@ const arg args_table[] = {
     {"-ngl --gpu-layers --n-gpu-layers", ARG_INT, CMD_ALL, G_MODEL, "N", AT(gpu_layers), 0, 999, "all",
      "LLAMA_ARG_N_GPU_LAYERS", "layers to put on a GPU, or all"},
 
-    {"-f --file", ARG_FILES, CMD_GEN | CMD_BENCH | EVAL_SOURCES, G_IN, "FILE", 0, 0, 0, NULL, NULL,
+    {"-f --file", ARG_FILES, CMD_GEN | BENCH_E2E | BENCH_KERNELS | EVAL_SOURCES, G_IN, "FILE", 0, 0, 0, NULL, NULL,
      "a text file, UTF-8; - is standard input; may be given several times"},
     {"-p --prompt", ARG_TEXT, CMD_RUN | EVAL_SOURCES, G_IN, "TEXT", AT(prompt), 0, 0, NULL, NULL,
      "the question; it follows the text of the files after a blank line"},
@@ -58,24 +58,54 @@ const arg args_table[] = {
     {"--grammar-file", ARG_TEXT, CMD_GEN, G_SAMPLE, "FILE", AT(grammar_file), 0, 0, NULL, NULL,
      "a GBNF grammar that the answer must follow"},
 
-    {"--policy", ARG_TEXT, CMD_BENCH, G_BENCH, "LIST", AT(policies), 0, 0, NULL, NULL,
+    {"--policy", ARG_TEXT, BENCH_E2E, G_BENCH, "LIST", AT(policies), 0, 0, NULL, NULL,
      "policies to compare, separated by commas"},
-    {"-d --depths", ARG_TEXT, CMD_BENCH, G_BENCH, "LIST", AT(depths), 0, 0, NULL, NULL,
+    {"-d --depths", ARG_TEXT, BENCH_E2E, G_BENCH, "LIST", AT(depths), 0, 0, NULL, NULL,
      "tokens held before the clock starts, separated by commas; 8K = 8192"},
-    {"-p --n-prompt", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(bench_prompt), 1, 1e6, NULL, NULL,
+    {"-p --n-prompt", ARG_INT, BENCH_E2E, G_BENCH, "N", AT(bench_prompt), 1, 1e6, NULL, NULL,
      "prompt tokens timed at each depth"},
-    {"-n --n-gen", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(bench_predict), 1, 1e6, NULL, NULL,
+    {"-n --n-gen", ARG_INT, BENCH_E2E, G_BENCH, "N", AT(bench_predict), 1, 1e6, NULL, NULL,
      "single-token steps timed at each depth"},
-    {"-r --repetitions", ARG_INT, CMD_BENCH, G_BENCH, "N", AT(repeats), 1, 100, NULL, NULL,
+    {"--native-variants", ARG_FLAG, BENCH_E2E, G_BENCH, NULL, AT(native_variants), 0, 0, NULL, NULL,
+     "measure the policy native with llama.cpp's other settings too, and compare with the best"},
+    {"--synthetic", ARG_INT, BENCH_E2E, G_BENCH, "N", AT(synthetic), 0, 1e9, NULL, NULL,
+     "fill depths beyond N with copies of the keys and values of the first N tokens; 0 = read all text"},
+    {"--csv", ARG_TEXT, BENCH_E2E, G_BENCH, "FILE", AT(csv_file), 0, 0, NULL, NULL,
+     "write the lines to a file as comma separated values, too"},
+    {"--keys", ARG_TEXT, BENCH_KERNELS, G_BENCH, "LIST", AT(keys), 0, 0, NULL, NULL,
+     "keys held, separated by commas; 8K = 8192"},
+    {"--queries", ARG_TEXT, BENCH_KERNELS, G_BENCH, "LIST", AT(queries), 0, 0, NULL, NULL,
+     "queries of a call, separated by commas; 1 is decode"},
+    {"-ctk --cache-type-k", ARG_TEXT, BENCH_KERNELS, G_BENCH, "LIST", AT(types_k), 0, 0, NULL, NULL,
+     "types of the keys, separated by commas"},
+    {"-ctv --cache-type-v", ARG_TEXT, BENCH_ATTEND, G_BENCH, "LIST", AT(types_v), 0, 0, NULL, NULL,
+     "types of the values, one for each of the keys'; the last counts for those that follow"},
+    {"--scope", ARG_INT, BENCH_ATTEND, G_BENCH, "N", AT(scope), 64, 1e9, NULL, NULL,
+     "keys attended to: the first, spans of 32, and the last"},
+    {"-k --recall-k", ARG_INT, BENCH_SELECT, G_BENCH, "K", AT(hits), 1, 64, NULL, NULL,
+     "keys that each query and head chooses"},
+    {"--seeds", ARG_FLAG, BENCH_SELECT, G_BENCH, NULL, AT(seeded), 0, 0, NULL, NULL,
+     "start each search with what the query before it chose, as decode does"},
+    {"--heads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(heads), 1, 1024, NULL, NULL,
+     "query heads, without a model"},
+    {"--kv-heads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(kv_heads), 1, 1024, NULL, NULL,
+     "KV heads, without a model"},
+    {"--dim", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(head_dim), 2, 512, NULL, NULL,
+     "values of a head, without a model"},
+    {"-s --seed", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(data_seed), 0, 4294967295.0, NULL, NULL,
+     "seed of synthetic keys and queries"},
+    {"-t --threads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(threads), 0, 1024, NULL, "LLAMA_ARG_THREADS",
+     "threads; 0 = all cores"},
+    {"-r --repetitions", ARG_INT, BENCH_E2E | BENCH_KERNELS, G_BENCH, "N", AT(repeats), 1, 100, NULL, NULL,
      "times that each measurement is made; the median counts"},
 
     {"--url", ARG_TEXT, EVAL_SERVED, G_MODEL, "URL", AT(eval.url), 0, 0, NULL, NULL,
      "instead of a model an OpenAI-compatible server, such as http://127.0.0.1:8080"},
     {"--api-key", ARG_TEXT, EVAL_SERVED, G_MODEL, "KEY", AT(eval.api_key), 0, 0, NULL, NULL,
      "the server's key, if it has one"},
-    {"--policy", ARG_TEXT, CMD_EVAL, G_COMPARE, "LIST", AT(eval.policies), 0, 0, NULL, NULL,
+    {"--policy", ARG_TEXT, EVAL_CASES, G_COMPARE, "LIST", AT(eval.policies), 0, 0, NULL, NULL,
      "policies, separated by commas, each with the engine options given here"},
-    {"--config", ARG_LIST, CMD_EVAL, G_COMPARE, "NAME:OPTION=VALUE,...", AT(eval.configs), 0, 0, NULL, NULL,
+    {"--config", ARG_LIST, EVAL_CASES, G_COMPARE, "NAME:OPTION=VALUE,...", AT(eval.configs), 0, 0, NULL, NULL,
      "a configuration by name: the engine options given here, with these changed; may be given several times"},
     {"--lengths", ARG_TEXT, EVAL_MADE | EVAL_PPL, G_CASES, "LIST", AT(eval.lengths), 0, 0, NULL, NULL,
      "tokens of a case, question included: 8K,16K or FROM:TO:STEP"},
@@ -113,17 +143,18 @@ const arg args_table[] = {
     {"-n --predict --n-predict", ARG_INT, EVAL_ANSWERS | EVAL_SOURCES, G_CASES, "N", AT(eval.n_answer), 0, 1e9, NULL,
      NULL,
      "most tokens of an answer; 0 = as the task has it"},
+    {"FILE", ARG_FILES, BENCH_PLOT, G_IN, NULL, 0, 0, 0, NULL, NULL, "what bench e2e wrote with --csv"},
     {"FILE", ARG_FILES, EVAL_PLOT, G_IN, NULL, 0, 0, 0, NULL, NULL,
      "results that a task wrote with --out; several are drawn as one"},
     {"--value", ARG_TEXT, EVAL_PLOT, G_IN, "NAME", AT(eval.value), 0, 0, NULL, NULL,
      "the member of the cases to draw; without it score, or ppl"},
-    {"-o --out", ARG_TEXT, EVAL_PLOT | EVAL_SOURCES, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL,
+    {"-o --out", ARG_TEXT, CMD_PLOT | EVAL_SOURCES, G_OUT, "FILE", AT(out), 0, 0, NULL, NULL,
      "the picture, FILE.svg or FILE.png"},
-    {"-o --out", ARG_TEXT, CMD_EVAL, G_OUT, "FILE", AT(eval.out), 0, 0, NULL, NULL,
+    {"-o --out", ARG_TEXT, EVAL_CASES, G_OUT, "FILE", AT(out), 0, 0, NULL, NULL,
      "write one JSON object a case there; cases that are there already are not run again"},
     {"--prompts", ARG_TEXT, EVAL_ANSWERS, G_OUT, "FOLDER", AT(eval.prompts), 0, 0, NULL, NULL,
      "write what is sent for each case, one text file each"},
-    {"--timings", ARG_FLAG, CMD_EVAL, G_OUT, NULL, AT(eval.timings), 0, 0, NULL, NULL,
+    {"--timings", ARG_FLAG, EVAL_CASES, G_OUT, NULL, AT(eval.timings), 0, 0, NULL, NULL,
      "write times; --no-timings leaves out all that differs between two runs of the same"},
 
     {"--context-shift --no-context-shift", ARG_NOTE, CMD_GEN, NULL, NULL, 0, 0, 0, NULL, NULL,
@@ -143,7 +174,6 @@ static const struct {
     const char *names, *hint;
 } hints[] = {{"-b --batch-size -ub --ubatch-size", "tokens of a prefill step are set with --chunk"},
              {"-cnv --conversation -i --interactive", "use reattn chat"},
-             {"-fa --flash-attn", "attention is reattn's own, see --policy"},
              {"-hf --hf-repo", "download the GGUF file and give it with -m"},
              {"-nkvo --no-kv-offload", "the history is always in main memory"}};
 
@@ -168,6 +198,16 @@ options args_default(void)
         .repeats = 3,
         .eval = {.lengths = "8192", .depths = "0:100:10", .seeds = "1", .haystack = "essays", .needles = "shared",
                  .bucket = 1024, .timings = true},
+        .keys = "4K,16K,64K",
+        .queries = "1,32,512",
+        .types_k = "split",
+        .types_v = "f16",
+        .heads = 9,
+        .kv_heads = 3,
+        .head_dim = 64,
+        .scope = 8192,
+        .hits = 4,
+        .data_seed = 1,
         .session = reattn_session_params_default(),
     };
 }
@@ -292,7 +332,7 @@ static int unknown_option(unsigned command, const char *typed)
             for (const char *s; (s = next_name(&names, &n));)
                 nearest_add(&near, s, n);
     }
-    for (const reattn_option *o = reattn_option_table(); o->name; o++) {
+    for (const reattn_option *o = reattn_option_table(); o->name && (command & CMD_ENGINE); o++) {
         char name[64];
         n = (size_t)snprintf(name, sizeof name, "--%s", o->name);
         nearest_add(&near, name, n);
@@ -395,7 +435,7 @@ static int read_env(options *opt, unsigned command)
         if (value)
             rc = set_own(opt, a, shown, value);
     }
-    for (const reattn_option *o = reattn_option_table(); o->name && !rc; o++) {
+    for (const reattn_option *o = reattn_option_table(); o->name && !rc && (command & CMD_ENGINE); o++) {
         const char *fallback = NULL;
         for (size_t i = 0; i < sizeof shared_env / sizeof *shared_env; i++)
             if (o->alias && !strcmp(o->alias, shared_env[i].alias))
@@ -427,7 +467,7 @@ static int parse(options *opt, unsigned command, int argc, char **argv)
         snprintf(shown, sizeof shown, "%.*s", (int)len, typed);
 
         const arg *own = args_find(command, typed, len);
-        const reattn_option *engine = own ? NULL : find_engine(typed, len);
+        const reattn_option *engine = own || !(command & CMD_ENGINE) ? NULL : find_engine(typed, len);
         if (own && (own->kind == ARG_FLAG || own->kind == ARG_NOTE)) {
             rc = set_own(opt, own, shown, equals ? equals + 1 : "on");
             continue;

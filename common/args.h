@@ -8,12 +8,16 @@
 
 #include "cli.h"
 
-/* The commands an option belongs to; every task of `eval` is one. */
+/* The commands an option belongs to; every task of `bench` and of `eval` is one. */
 enum {
     CMD_RUN = 1,
     CMD_CHAT = 2,
     CMD_INFO = 4,
-    CMD_BENCH = 8,
+    BENCH_E2E = 8,
+    BENCH_SELECT = 16,
+    BENCH_ATTEND = 32,
+    BENCH_KERNELS = BENCH_SELECT | BENCH_ATTEND,
+    BENCH_PLOT = 64,
     EVAL_NIAH = 1 << 8,
     EVAL_RECALL = 1 << 9,
     EVAL_PPL = 1 << 10,
@@ -27,11 +31,13 @@ enum {
     EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER | EVAL_INFINITE, /* texts of a given length */
     EVAL_ANSWERS = EVAL_MADE | EVAL_READ,
     EVAL_SERVED = EVAL_ANSWERS & ~EVAL_RECALL, /* a server can answer */
-    CMD_EVAL = EVAL_ANSWERS | EVAL_PPL,
+    EVAL_CASES = EVAL_ANSWERS | EVAL_PPL,
+    EVAL_PLOT = 1 << 16,
     EVAL_SOURCES = 1 << 17,
-    EVAL_PLOT = 1 << 16, /* without a model */
-    CMD_ALL = CMD_RUN | CMD_CHAT | CMD_INFO | CMD_BENCH | CMD_EVAL | EVAL_SOURCES,
-    CMD_ANY = CMD_ALL | EVAL_PLOT
+    CMD_ENGINE = CMD_RUN | CMD_CHAT | CMD_INFO | BENCH_E2E | EVAL_CASES | EVAL_SOURCES, /* a model, and its options */
+    CMD_ALL = CMD_ENGINE | BENCH_KERNELS, /* those that measure or run */
+    CMD_PLOT = BENCH_PLOT | EVAL_PLOT,
+    CMD_ANY = CMD_ALL | CMD_PLOT
 };
 
 /* The values of an option that may be given several times; items [n] is the option's own memory. */
@@ -43,8 +49,8 @@ typedef struct arg_list {
 /* Texts as they were typed; eval/ gives them their meaning. */
 typedef struct eval_options {
     const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks;
-    const char *url, *api_key;                                        /* a server */
-    const char *data, *write, *predictions, *prompts, *value, *out; /* files, folders, and what to draw */
+    const char *url, *api_key;                                /* a server */
+    const char *data, *write, *predictions, *prompts, *value; /* files, folders, and what to draw */
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
     int64_t bucket, samples;
@@ -59,14 +65,19 @@ struct options {
     const char **files; /* [n_files] */
     int n_files;
     const char *template_file, *grammar_file, *trace_file;
+    const char *out; /* a picture, or the results of an evaluation */
     bool raw;
 
     int64_t n_predict, n_chat; /* most tokens of an answer in `run` and in `chat`; -1 = no limit */
     float temp, top_p, min_p, repeat_penalty;
     int64_t top_k, repeat_last_n, seed;
 
-    const char *policies, *depths;
-    int64_t bench_prompt, bench_predict, repeats;
+    const char *policies, *depths, *csv_file;
+    int64_t bench_prompt, bench_predict, repeats, synthetic;
+    bool native_variants;
+    const char *keys, *queries, *types_k, *types_v;
+    int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
+    bool seeded;
 
     eval_options eval;
 

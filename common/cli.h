@@ -21,5 +21,8 @@ int cmd_run(const options *opt);
 int cmd_chat(const options *opt);
 int cmd_info(const options *opt);
 int cmd_bench(const options *opt);
+int cmd_bench_select(const options *opt);
+int cmd_bench_attend(const options *opt);
+int cmd_bench_plot(const options *opt);
 
 #endif

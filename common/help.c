@@ -85,9 +85,10 @@ void help_command(FILE *out, const command *cmd)
             if ((a->commands & cmd->bit) && a->group == first->group)
                 print_own(out, a, &defaults);
     }
-    if (!cmd->no_model)
+    bool engine = cmd->bit & CMD_ENGINE;
+    if (engine)
         fprintf(out, "\nEngine (the defaults fit the model: see reattn info; --policy list explains the policies)\n");
-    for (const reattn_option *o = reattn_option_table(); o->name && !cmd->no_model; o++) {
+    for (const reattn_option *o = reattn_option_table(); o->name && engine; o++) {
         char name[64];
         int n = snprintf(name, sizeof name, "--%s", o->name);
         if (!args_find(cmd->bit, name, (size_t)n))

@@ -2,7 +2,6 @@
 #ifndef HELP_H
 #define HELP_H
 
-#include <stdbool.h>
 #include <stdio.h>
 
 #include "args.h"
@@ -10,14 +9,12 @@
 typedef struct command {
     const char *name;
     unsigned bit;
-    const char *mode; /* word that must follow the command, or NULL */
     int (*run)(const options *opt);
     const char *summary;  /* one line */
     const char *usage;    /* after "reattn NAME" */
     const char *about;    /* a few sentences */
     const char *examples; /* lines, indented */
     const struct command *tasks; /* words that may follow, each a command of its own; NULL if there are none */
-    bool no_model;               /* works without -m */
 } command;
 
 /* The tasks of `reattn eval`, ended by an entry whose name is NULL. */

@@ -81,7 +81,7 @@ json_t *eval_case(const eval *e, const config *c, const char *id)
 
 int eval_open_results(eval *e, json_t *settings)
 {
-    return results_open(e->opt->eval.out, settings, e->opt->eval.timings, &e->results);
+    return results_open(e->opt->out, settings, e->opt->eval.timings, &e->results);
 }
 
 int eval_plan(eval *e, const config *c, const char *id, int64_t tokens)
@@ -105,9 +105,9 @@ void eval_run(eval *e)
 int eval_interrupted(const eval *e)
 {
     size_t there = json_array_size(results_cases(e->results));
-    if (e->opt->eval.out)
+    if (e->opt->out)
         return cli_fail(EXIT_INTERRUPTED, "interrupted; %zu cases are in %s, and the same command goes on", there,
-                        e->opt->eval.out);
+                        e->opt->out);
     return cli_fail(EXIT_INTERRUPTED, "interrupted after %zu cases; with --out a run can be continued", there);
 }
 
@@ -144,12 +144,12 @@ int eval_read_seeds(const options *opt, numbers *out)
 {
     enum { MOST = 1000000 };
     char range[32];
-    int rc = number_list_read("--seeds", opt->eval.seeds, 1, MOST, out);
+    int rc = numbers_read("--seeds", opt->eval.seeds, 1, MOST, out);
     if (rc || strpbrk(opt->eval.seeds, ",:"))
         return rc;
     snprintf(range, sizeof range, "1:%lld", (long long)out->v[0]);
-    number_list_free(out);
-    return number_list_read("--seeds", range, 1, MOST, out);
+    numbers_free(out);
+    return numbers_read("--seeds", range, 1, MOST, out);
 }
 
 bool eval_progress(int64_t done, int64_t total, void *user)

@@ -6,7 +6,7 @@
 
 #include "args.h"
 #include "haystack.h"
-#include "number_list.h"
+#include "numbers.h"
 #include "progress.h"
 #include "results.h"
 #include "server.h"

@@ -283,7 +283,7 @@ static int make_items(sets *s)
 {
     numbers lengths, seeds = {0};
     const options *opt = s->suite.eval.opt;
-    int rc = number_list_read("--lengths", opt->eval.lengths, 128, INT64_C(1) << 32, &lengths);
+    int rc = numbers_read("--lengths", opt->eval.lengths, 128, INT64_C(1) << 32, &lengths);
     if (!rc)
         rc = eval_read_seeds(opt, &seeds);
     for (const set *one = s->all; one->name && !rc; one++) {
@@ -303,8 +303,8 @@ static int make_items(sets *s)
                     rc = sets_add(s, one, item, (int64_t)l * seeds.n + i);
             }
     }
-    number_list_free(&lengths);
-    number_list_free(&seeds);
+    numbers_free(&lengths);
+    numbers_free(&seeds);
     return rc;
 }
 

@@ -75,9 +75,9 @@ static int read_options(niah *j, const options *opt)
         return cli_fail(EXIT_USAGE, "--needles is shared or one, not '%s'", v->needles);
     j->shared = !v->one_needle && !strcmp(v->needles, "shared");
     j->n_answer = v->n_answer ? v->n_answer : ANSWER;
-    int rc = number_list_read("--lengths", v->lengths, 64, INT64_C(1) << 32, &j->lengths);
+    int rc = numbers_read("--lengths", v->lengths, 64, INT64_C(1) << 32, &j->lengths);
     if (!rc)
-        rc = number_list_read("--depths", v->depths, 0, 100, &j->depths);
+        rc = numbers_read("--depths", v->depths, 0, 100, &j->depths);
     if (!rc)
         rc = eval_read_seeds(opt, &j->seeds);
     for (int i = 1; i < j->depths.n && !rc; i++)
@@ -300,9 +300,9 @@ static int start(const options *opt, const char *task)
     niah j = {.cell = -1};
     int rc = run(&j, opt, task);
     eval_free_haystacks(j.haystacks, j.n_haystacks);
-    number_list_free(&j.lengths);
-    number_list_free(&j.depths);
-    number_list_free(&j.seeds);
+    numbers_free(&j.lengths);
+    numbers_free(&j.depths);
+    numbers_free(&j.seeds);
     free(j.needles);
     text_free(&j.hay);
     text_free(&j.question);

@@ -112,9 +112,9 @@ static int run(passkey *j, const options *opt)
     suite *s = &j->suite;
     int rc = eval_start(&s->eval, opt, "passkey");
     if (!rc)
-        rc = number_list_read("--lengths", opt->eval.lengths, 64, INT64_C(1) << 32, &j->lengths);
+        rc = numbers_read("--lengths", opt->eval.lengths, 64, INT64_C(1) << 32, &j->lengths);
     if (!rc)
-        rc = number_list_read("--depths", opt->eval.depths, 0, 100, &j->depths);
+        rc = numbers_read("--depths", opt->eval.depths, 0, 100, &j->depths);
     if (!rc)
         rc = eval_read_seeds(opt, &j->seeds);
     if (rc)
@@ -134,9 +134,9 @@ int eval_passkey(const options *opt)
 {
     passkey j = {0};
     int rc = run(&j, opt);
-    number_list_free(&j.lengths);
-    number_list_free(&j.depths);
-    number_list_free(&j.seeds);
+    numbers_free(&j.lengths);
+    numbers_free(&j.depths);
+    numbers_free(&j.seeds);
     eval_end(&j.suite.eval);
     return rc;
 }

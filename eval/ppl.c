@@ -205,7 +205,7 @@ static int read_options(ppl *j, const options *opt)
     j->trained = info.n_ctx_train;
     j->n_vocab = info.n_vocab;
     j->bucket = opt->eval.bucket;
-    int rc = number_list_read("--lengths", opt->eval.lengths, 2, INT64_C(1) << 32, &j->lengths);
+    int rc = numbers_read("--lengths", opt->eval.lengths, 2, INT64_C(1) << 32, &j->lengths);
     for (int i = 0; i < j->lengths.n; i++)
         j->length = j->lengths.v[i] > j->length ? j->lengths.v[i] : j->length;
     if (!rc && j->bucket > j->length)
@@ -276,8 +276,8 @@ int eval_ppl(const options *opt)
     ppl j = {0};
     int rc = run(&j, opt);
     eval_free_haystacks(j.haystacks, j.n_haystacks);
-    number_list_free(&j.lengths);
-    number_list_free(&j.seeds);
+    numbers_free(&j.lengths);
+    numbers_free(&j.seeds);
     eval_end(&j.eval);
     return rc;
 }

@@ -223,7 +223,7 @@ static int read_options(ruler *j, const options *opt)
 {
     int rc = read_tasks(j, opt->eval.tasks ? opt->eval.tasks : "all");
     if (!rc)
-        rc = number_list_read("--lengths", opt->eval.lengths, 256, INT64_C(1) << 32, &j->lengths);
+        rc = numbers_read("--lengths", opt->eval.lengths, 256, INT64_C(1) << 32, &j->lengths);
     if (!rc)
         rc = eval_read_seeds(opt, &j->seeds);
     if (!rc)
@@ -265,8 +265,8 @@ int eval_ruler(const options *opt)
     int rc = run(&j, opt);
     ruler_source_free(&j.source);
     eval_free_haystacks(j.haystacks, j.n_haystacks);
-    number_list_free(&j.lengths);
-    number_list_free(&j.seeds);
+    numbers_free(&j.lengths);
+    numbers_free(&j.seeds);
     eval_end(&j.suite.eval);
     return rc;
 }

@@ -303,7 +303,7 @@ static int draw(const sources *s, const char *path)
     double bottom = TOP + SUM + 8 + s->n_rows * ROW;
     const double frame[5][2] = {
         {LABELS, TOP}, {LABELS + BINS, TOP}, {LABELS + BINS, bottom}, {LABELS, bottom}, {LABELS, TOP}};
-    draw_line(d, frame, 5, 0.5, draw_grey);
+    draw_line(d, frame, 5, 0.5, false, draw_grey);
     for (int i = 0; i <= 4; i++) {
         snprintf(line, sizeof line, "%lld", (long long)(s->n * i / 4));
         draw_text(d, LABELS + BINS * i / 4.0, bottom + 15, i == 4 ? 1 : i ? 0.5 : 0, 10, false, draw_black, line);
@@ -318,8 +318,8 @@ int eval_sources(const options *opt)
     int rc = run(&s);
     if (!rc)
         rc = print(&s);
-    if (!rc && opt->eval.out)
-        rc = draw(&s, opt->eval.out);
+    if (!rc && opt->out)
+        rc = draw(&s, opt->out);
     recalls_free(s.recalls);
     free(s.share);
     free(s.rows);

@@ -3,61 +3,55 @@
 #include "help.h"
 
 const command eval_tasks[] = {
-    {"eval niah", EVAL_NIAH, NULL, eval_niah, "needles in a haystack, on a grid of lengths and depths",
+    {"eval niah", EVAL_NIAH, eval_niah, "needles in a haystack, on a grid of lengths and depths",
      "-m MODEL [OPTIONS]",
      "Hides sentences with random numbers in a long text and asks for each. One text carries the\n"
      "needles of all depths and is read once; --one-needle is the classic test, a text for each.",
      "  reattn eval niah -m model.gguf --lengths 8K,16K --depths 0:100:10 --seeds 3 --out niah.jsonl\n"
      "  reattn eval niah -m model.gguf --policy reattention,streaming \\\n"
-     "      --config paper:recall-window=32,tail=0\n",
-     NULL, false},
-    {"eval recall", EVAL_RECALL, NULL, eval_recall, "whether each layer's scope held the needle", "-m MODEL [OPTIONS]",
+     "      --config paper:recall-window=32,tail=0\n", NULL},
+    {"eval recall", EVAL_RECALL, eval_recall, "whether each layer's scope held the needle", "-m MODEL [OPTIONS]",
      "Asks as niah does, and says in how many layers and KV heads the number was within the scope\n"
      "when the answer began: where a needle is missed, was it not recalled, or not used?",
-     "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n", NULL, false},
-    {"eval ppl", EVAL_PPL, NULL, eval_ppl, "perplexity by position in a text", "-m MODEL [OPTIONS]",
+     "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n", NULL},
+    {"eval ppl", EVAL_PPL, eval_ppl, "perplexity by position in a text", "-m MODEL [OPTIONS]",
      "Reads a text once and scores every token given those before it: perplexity by position, and\n"
      "with --kl how far the predictions are from those of full attention.",
      "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon\n"
-     "  reattn eval ppl -m model.gguf --lengths 8K --kl\n",
-     NULL, false},
-    {"eval passkey", EVAL_PASSKEY, NULL, eval_passkey, "a pass key in a text that repeats itself", "-m MODEL [OPTIONS]",
+     "  reattn eval ppl -m model.gguf --lengths 8K --kl\n", NULL},
+    {"eval passkey", EVAL_PASSKEY, eval_passkey, "a pass key in a text that repeats itself", "-m MODEL [OPTIONS]",
      "Hides a number of five digits among repeated sentences and asks for it.",
-     "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n", NULL, false},
-    {"eval ruler", EVAL_RULER, NULL, eval_ruler, "RULER's synthetic tasks, made offline", "-m MODEL [OPTIONS]",
+     "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n", NULL},
+    {"eval ruler", EVAL_RULER, eval_ruler, "RULER's synthetic tasks, made offline", "-m MODEL [OPTIONS]",
      "Needles with several keys, values and queries, variable tracking, common and frequent words;\n"
      "--seeds N makes N samples of each. The files are those of RULER's own scripts.",
      "  reattn eval ruler -m model.gguf --lengths 8K,16K --seeds 20 --out ruler.jsonl\n"
-     "  reattn eval ruler -m model.gguf --tasks vt,fwe --lengths 8K --seeds 500 --write data\n",
-     NULL, false},
-    {"eval infinitebench", EVAL_INFINITE, NULL, eval_infinitebench, "InfiniteBench: made, or from its files",
+     "  reattn eval ruler -m model.gguf --tasks vt,fwe --lengths 8K --seeds 500 --write data\n", NULL},
+    {"eval infinitebench", EVAL_INFINITE, eval_infinitebench, "InfiniteBench: made, or from its files",
      "-m MODEL [OPTIONS]",
      "Without --data makes passkey, number_string, kv_retrieval, math_find and code_run, to any\n"
      "length. With --data reads the published files, which have about 100,000 tokens a text.",
      "  reattn eval infinitebench -m model.gguf --lengths 32K --seeds 10\n"
-     "  reattn eval infinitebench -m model.gguf --data InfiniteBench --tasks longbook_qa_eng\n",
-     NULL, false},
-    {"eval longbench", EVAL_LONGBENCH, NULL, eval_longbench, "LongBench, v1 and v2, from its files",
+     "  reattn eval infinitebench -m model.gguf --data InfiniteBench --tasks longbook_qa_eng\n", NULL},
+    {"eval longbench", EVAL_LONGBENCH, eval_longbench, "LongBench, v1 and v2, from its files",
      "-m MODEL --data FOLDER [OPTIONS]",
      "Reads the published files, asks with the published prompts and computes the published\n"
      "metrics. Nothing is cut out of a text.",
      "  reattn eval longbench -m model.gguf --data LongBench/data --tasks qasper,hotpotqa\n"
-     "  reattn eval longbench -m model.gguf --chat --v2 --data LongBench-v2\n",
-     NULL, false},
-    {"eval leval", EVAL_LEVAL, NULL, eval_leval, "L-Eval, from its files", "-m MODEL --data FOLDER [OPTIONS]",
+     "  reattn eval longbench -m model.gguf --chat --v2 --data LongBench-v2\n", NULL},
+    {"eval leval", EVAL_LEVAL, eval_leval, "L-Eval, from its files", "-m MODEL --data FOLDER [OPTIONS]",
      "Reads the published files and computes exact match, F1 and ROUGE where these are the\n"
      "published metrics. Questions of one text share its reading.",
-     "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n", NULL, false},
-    {"eval sources", EVAL_SOURCES, NULL, eval_sources, "which passages an answer was drawn from",
+     "  reattn eval leval -m model.gguf --chat --data LEval/Closed-ended-tasks --tasks quality\n", NULL},
+    {"eval sources", EVAL_SOURCES, eval_sources, "which passages an answer was drawn from",
      "-m MODEL -f FILE -p TEXT [OPTIONS]",
      "Answers as run does, taking the likeliest tokens, and shows what was recalled meanwhile: the\n"
      "passages in their own words, and with -o as a strip over the text.",
-     "  reattn eval sources -m model.gguf -f book.txt -p \"Who is the narrator?\" -o strip.svg\n", NULL, false},
-    {"eval plot", EVAL_PLOT, NULL, eval_plot, "pictures of results, as SVG or PNG", "FILE... -o FILE.svg [OPTIONS]",
+     "  reattn eval sources -m model.gguf -f book.txt -p \"Who is the narrator?\" -o strip.svg\n", NULL},
+    {"eval plot", EVAL_PLOT, eval_plot, "pictures of results, as SVG or PNG", "FILE... -o FILE.svg [OPTIONS]",
      "A grid of lengths and depths becomes a heat map for each configuration and text,\n"
      "perplexity a curve by position with a line for each configuration.",
      "  reattn eval plot niah.jsonl -o niah.svg\n"
      "  reattn eval plot recall.jsonl --value value_share -o recall.png\n"
-     "  reattn eval plot ppl.jsonl -o ppl.svg\n",
-     NULL, true},
+     "  reattn eval plot ppl.jsonl -o ppl.svg\n", NULL},
     {0}};

@@ -4,6 +4,7 @@
 #   scripts/bootstrap.sh          to build and to run
 #   scripts/bootstrap.sh demo     the same, and the essays of the needle test
 #   scripts/bootstrap.sh test     the same, and what writes random models, and the Jargon File
+#   scripts/bootstrap.sh cross    nothing of that: what scripts/cross-neon.sh needs to test kernels for 64-bit Arm
 #
 # Each step looks at what is there and not at what an earlier run claims to have done, so a run that was cut off is
 # repaired by the next one and a complete one takes no time.
@@ -151,14 +152,40 @@ jargon() {
     rm -rf $tmp
 }
 
+# cmocka for 64-bit Arm, unpacked. The package lists for that processor are kept apart from the system's.
+cmocka_arm64() {
+    [ -f $deps/arm64/usr/include/cmocka.h ] && return
+    command -v apt-get >/dev/null || fail "no apt-get here: unpack libcmocka0 and libcmocka-dev of arm64 in $deps/arm64"
+    say "fetching cmocka for arm64"
+    local tmp=$PWD/$deps/arm64.part deb apt
+    rm -rf "$tmp" && mkdir -p "$tmp/lists/partial" "$tmp/cache/archives/partial"
+    apt=(-qq -o "Dir::State::lists=$tmp/lists" -o "Dir::Cache=$tmp/cache" -o APT::Architectures::=arm64
+        -o APT::Sandbox::User=root)
+    apt-get "${apt[@]}" update
+    (cd "$tmp" && apt-get "${apt[@]}" download libcmocka0:arm64 libcmocka-dev:arm64)
+    for deb in "$tmp"/*.deb; do
+        dpkg -x "$deb" "$tmp/root"
+    done
+    rm -rf $deps/arm64
+    mv "$tmp/root" $deps/arm64
+    rm -rf "$tmp"
+}
+
 want=${1:-build}
-case $want in build | demo | test) ;; *) fail "usage: bootstrap.sh [build|demo|test]" ;; esac
+case $want in build | demo | test) ;;
+cross) debian=(cmake ninja-build gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user) ;;
+*) fail "usage: bootstrap.sh [build|demo|test|cross]" ;;
+esac
 
 debian_packages
 mkdir -p $deps
 # Two runs at once, as from two terminals: the second waits.
 exec 9>$deps/lock
 flock 9
+if [ "$want" = cross ]; then
+    cmocka_arm64
+    exit
+fi
 python_env
 llama
 model

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Who may include and call what (docs: the shape of the code).
 #   src/model/ alone knows llama.cpp
-#   the programs know the public headers, never src/
+#   the programs know the public headers, never src/; of bench/, which knows src/, they know bench.h
 #   the library never prints, exits or aborts
 #   a file holds one concept: at most 700 lines
 set -euo pipefail
@@ -43,6 +43,7 @@ for folder in common cli server eval examples; do
                     echo "$where: \"$file\""
             done
         code "$folder" | matching '#[[:space:]]*include *<(src|model|session|policy|attend|select|kv|cpu|base)/'
+        code "$folder" | matching '#[[:space:]]*include *<bench/' | without '<bench/bench\.h>'
     )"
 done
 

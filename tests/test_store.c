@@ -18,14 +18,15 @@ static void rows_come_back(void **unused)
 {
     (void)unused;
     test_rng rng = {test_seed()};
-    static const int types[] = {REATTN_F32, REATTN_F16, REATTN_Q8_0};
-    /* Relative to the largest value of a block: exact, half an ulp of 11 bits, half a step of 1/127 plus the scale's. */
-    static const double tolerance[] = {0, 0x1p-11, 0.5 / 127 + 0x1p-11};
-    for (int ty = 0; ty < 3; ty++) {
+    static const int types[] = {REATTN_F32, REATTN_F16, REATTN_Q8_0, REATTN_SPLIT};
+    /* Relative to the largest value of a block: exact, half an ulp of 11 bits, half a step of 1/127 plus the scale's, half
+     * a step of 1/16255 of what is left after the mean is subtracted (small here), with a scale up to 1/128 too large. */
+    static const double tolerance[] = {0, 0x1p-11, 0.5 / 127 + 0x1p-11, 0.6 / 16255 * 1.5};
+    for (int ty = 0; ty < 4; ty++) {
         reattn_error err = {0};
         reattn__store *s;
         enum { N = 700 };
-        assert_int_equal(reattn__store_create(LAYERS, 2, types[ty], types[ty], 0, &s, &err), 0);
+        assert_int_equal(reattn__store_create(LAYERS, 2, types[ty], types[ty] == REATTN_SPLIT ? REATTN_F16 : types[ty], 0, &s, &err), 0);
         float *k = calloc((size_t)N * 2 * 64, 4), *v = calloc((size_t)N * 2 * 64, 4), row[64];
         for (int l = 0; l < 2; l++) {
             const reattn__layer *L = &LAYERS[l];
@@ -145,9 +146,54 @@ static void bad_values_are_refused(void **unused)
         assert_int_equal(reattn__store_length(s, 0), 0);
     }
     reattn__store_free(s);
+    assert_int_equal(reattn__store_create(LAYERS, 2, REATTN_SPLIT, REATTN_SPLIT, 0, &s, &err), REATTN_E_ARG);
     reattn__layer odd = {1, 1, 48, 48, 1, {0}};
     assert_int_equal(reattn__store_create(&odd, 1, REATTN_Q8_0, REATTN_F16, 0, &s, &err), REATTN_E_ARG);
     assert_non_null(strstr(err.msg, "48"));
+}
+
+/* Split keys: every level reads the same bits, whole blocks and single keys alike, the same for any cut into appends;
+ * after a rewind into the first page too. They take no more room than f16. */
+static void split_keys_are_the_same_everywhere(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 3};
+    enum { N = 600, D = 64 };
+    const reattn__layer layer = {2, 2, D, D, 1, {0}};
+    static const char *const levels[] = {"scalar", "base", "avx2", "avx512"};
+    float *k = test_floats(N * 2 * D), *v = test_floats(N * 2 * D), *want = test_floats(N * D), *got = test_floats(N * D);
+    fill(&rng, k, v, N, &layer);
+    for (int i = 0; i < N * 2 * D; i++) k[i] += (float)(i % D); /* a mean worth subtracting */
+    reattn_error err = {0};
+    reattn__store *s, *t;
+    assert_int_equal(reattn__store_create(&layer, 1, REATTN_SPLIT, REATTN_F16, 0, &s, &err), 0);
+    assert_int_equal(reattn__store_create(&layer, 1, REATTN_SPLIT, REATTN_F16, 0, &t, &err), 0);
+    assert_int_equal(reattn__store_reserve(s, N, &err), 0);
+    assert_int_equal(reattn__store_reserve(t, N, &err), 0);
+    assert_int_equal(reattn__store_append(s, 0, N, k, v, &err), 0);
+    for (int64_t at = 0; at < 400; at += 100) assert_int_equal(reattn__store_append(t, 0, 100, v + at * 2 * D, v, &err), 0);
+    reattn__store_truncate(t, 0);
+    assert_int_equal(reattn__store_reserve(t, N, &err), 0);
+    for (int64_t at = 0; at < N; at++) assert_int_equal(reattn__store_append(t, 0, 1, k + at * 2 * D, v, &err), 0);
+    for (int64_t i = 0; i < N; i++) reattn__store_read_k(s, 0, 1, i, 1, want + i, N);
+    for (int l = 0; l < 4; l++) {
+        if (reattn__cpu_force_level(levels[l]) != 0) continue;
+        for (int64_t at = 0; at < N;) {
+            int64_t some = test_int(&rng, 1, 300), n = REATTN__MIN(N - at, some);
+            reattn__store_read_k(l % 2 ? s : t, 0, 1, at, n, got + at, N);
+            at += n;
+        }
+        assert_memory_equal(got, want, N * D * sizeof *got);
+    }
+    reattn__cpu_force_level(NULL);
+    assert_true(reattn__store_bytes_for(&layer, 1, REATTN_SPLIT, REATTN_F16, N) <=
+                reattn__store_bytes_for(&layer, 1, REATTN_F16, REATTN_F16, N));
+    reattn__store_free(s);
+    reattn__store_free(t);
+    free(k);
+    free(v);
+    free(want);
+    free(got);
 }
 
 int main(void)
@@ -157,6 +203,7 @@ int main(void)
         cmocka_unit_test(halves),
         cmocka_unit_test(limit_keeps_what_is_there),
         cmocka_unit_test(bad_values_are_refused),
+        cmocka_unit_test(split_keys_are_the_same_everywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include "reattn/ops.h"
 #include "select/topk.h"
 
-enum { N_CASE = 10000, N_TYPED_CASE = 1500 };
+enum { N_CASE = 10000, N_TYPED_CASE = 1500, N_STORE_CASE = 3000 };
 
 typedef enum flavour {
     RANDOM,
@@ -255,6 +255,79 @@ static void test_typed_equals_law(void **state)
     }
 }
 
+/* A store of the case's keys, which afterwards are what the store holds. */
+static reattn__store *store_of(test_rng *rng, topk_case *c, int type)
+{
+    const reattn__layer layer = {.H = c->H, .Hk = c->Hk, .D = c->D, .Dv = 1};
+    const int64_t row = (int64_t)c->Hk * c->D;
+    reattn__store *store;
+    reattn_error err = {0};
+    float *v = test_floats(c->M * c->Hk);
+    for (int64_t i = 0; i < c->M * c->Hk; i++)
+        v[i] = 0;
+    assert_int_equal(reattn__store_create(&layer, 1, type, REATTN_F32, 0, &store, &err), REATTN_OK);
+    assert_int_equal(reattn__store_reserve(store, c->M, &err), REATTN_OK);
+    for (int64_t at = 0, n; at < c->M; at += n) {
+        n = test_int(rng, 1, c->M - at);
+        if (reattn__store_append(store, 0, n, c->k + at * row, v, &err))
+            fail_msg("%s", err.msg);
+    }
+    float *key = test_floats(c->D);
+    for (int64_t i = 0; i < c->M * c->Hk; i++) {
+        reattn__store_read_k(store, 0, (int)(i % c->Hk), i / c->Hk, 1, key, 1);
+        memcpy(c->k + i * c->D, key, (size_t)c->D * sizeof *key);
+    }
+    free(key);
+    free(v);
+    return store;
+}
+
+/* From a store, over a part of the keys, with and without seeds. */
+static void test_store_equals_law(void **state)
+{
+    (void)state;
+    test_rng rng = {test_seed() + 2};
+    for (int i = 0; i < N_STORE_CASE; i++) {
+        topk_case c = make_case(&rng, i % 3 ? i : 25 * i);
+        for (int64_t j = 0; j < c.M * c.Hk * c.D; j++)
+            c.k[j] = fmaxf(-1e30f, fminf(1e30f, c.k[j]));
+        reattn__store *store = store_of(&rng, &c, i % 10 ? REATTN_SPLIT : REATTN_F32);
+        const int64_t lo = test_int(&rng, 0, c.M), hi = test_int(&rng, lo, c.M);
+        const size_t n_hit = (size_t)(c.T * c.H * c.top_k), bytes = n_hit * sizeof(reattn_hit);
+        reattn_hit *law = fenced_alloc(bytes), *fast = fenced_alloc(bytes), *seeds = fenced_alloc(bytes);
+        reattn__ref_topk(c.q, c.k + lo * c.Hk * c.D, c.T, hi - lo, c.H, c.Hk, c.D, c.top_k, law);
+        for (size_t j = 0; j < n_hit; j++) {
+            law[j].pos += law[j].pos < 0 ? 0 : lo;
+            const size_t list = j / (size_t)c.top_k * (size_t)c.top_k, n = (size_t)c.top_k;
+            /* Any distinct positions are good seeds: the winners of this row, some others, or none. */
+            seeds[j] = i % 3 == 0 ? law[j] : (reattn_hit){lo + (int64_t)(j - list), 0};
+            if (i % 3 == 2 && j - list == n - 1)
+                seeds[j].pos = -1;
+        }
+        reattn__buffer work = {0};
+        const reattn__topk_args args = {
+            .q = c.q, .T = c.T, .H = c.H, .against = REATTN__KEYS, .lo = lo, .hi = hi, .top_k = c.top_k,
+            .src = {.store = store, .Hk = c.Hk, .D = c.D, .Dv = 1},
+            .n_threads = threads_of(i, 0), .seeds = i % 2 ? seeds : NULL, .hits = fast, .work = &work,
+        };
+        for (int level = 0; level < TEST_N_LEVEL; level++) {
+            if (!test_use_level(level))
+                continue;
+            memset(fast, 0xFF, bytes);
+            assert_int_equal(reattn__topk(&args, NULL), REATTN_OK);
+            expect_same(&c, test_levels[level], args.n_threads, fast, law);
+        }
+        reattn__cpu_force_level(NULL);
+        reattn__buffer_free(&work);
+        reattn__store_free(store);
+        fenced_free(law, bytes);
+        fenced_free(fast, bytes);
+        fenced_free(seeds, bytes);
+        free(c.q);
+        free(c.k);
+    }
+}
+
 /* A NaN or an infinity anywhere is an error, never an answer. */
 static void test_not_finite(void **state)
 {
@@ -289,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_law),
         cmocka_unit_test(test_typed_equals_law),
+        cmocka_unit_test(test_store_equals_law),
         cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests_name("topk", tests, NULL, NULL);

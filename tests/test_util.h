@@ -123,7 +123,7 @@ static inline float *test_floats(int64_t n)
 
 /* ------------------------------------------------------------------------------------------ CPU levels ------- */
 
-static const char *const test_levels[] = {"scalar", "base", "avx2", "avx512"};
+static const char *const test_levels[] = {"scalar", "base", "avx2", "avx512", "neon"};
 enum { TEST_N_LEVEL = sizeof test_levels / sizeof test_levels[0] };
 
 /* Forces a level; false when this build or this CPU does not have it. Every build has "scalar". */

@@ -105,7 +105,8 @@ REATTN_API void reattn_free(void *ptr);
 
 /* -------------------------------------------------------------------------------------------- session -------- */
 
-typedef enum reattn_dtype { REATTN_F32 = 0, REATTN_F16 = 1, REATTN_Q8_0 = 2 } reattn_dtype;
+/* SPLIT is for keys only: 15-bit fixed point in two planes, finer than f16, of which a scan reads one (8 bits). */
+typedef enum reattn_dtype { REATTN_F32 = 0, REATTN_F16 = 1, REATTN_Q8_0 = 2, REATTN_SPLIT = 3 } reattn_dtype;
 typedef enum reattn_recall_type {
     REATTN_RECALL_QK = 0, /* q . k */
     REATTN_RECALL_K,      /* the new keys against the old keys */
@@ -115,6 +116,8 @@ typedef enum reattn_recall_type {
 } reattn_recall_type;
 typedef enum reattn_recall_when { REATTN_WHEN_ALWAYS = 0, REATTN_WHEN_DECODE, REATTN_WHEN_PROMPT } reattn_recall_when;
 typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
+
+typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH_OFF } reattn_flash;
 
 /* How a session attends. Bounds and defaults of every field: reattn_option_table. */
 typedef struct reattn_session_params {
@@ -137,6 +140,7 @@ typedef struct reattn_session_params {
     int64_t ctx_limit;     /* most tokens a session may hold; 0 = no limit */
     int64_t mem_limit;     /* most bytes its store may take; 0 = no limit */
     int n_threads;         /* 0 = all cores */
+    int flash;             /* libllama's own flash attention under the policy native: reattn_flash */
 } reattn_session_params;
 
 /* The one table of session options: names, bounds, help. It feeds the setter, the program's help and its checks. */

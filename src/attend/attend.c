@@ -6,7 +6,8 @@
  *    block of lane groups folds the segment's tiles into its running state (fold). Segments bound the scratch: it does
  *    not grow with the text, whatever the plan.
  * 4. finish: states are joined and divided.
- * When there are few queries (decode) the tiles are dealt to several states, by number, so that all cores have work and
+ * Split keys are attended to in 16-bit integers where the CPU multiplies those faster. Few queries on split keys have a way
+ * of their own (stream.c). When there are few queries (decode) otherwise, the tiles are dealt to several states, by number, so that all cores have work and
  * the result does not depend on how many there are. */
 #include "attend.h"
 
@@ -14,9 +15,12 @@
 #include <string.h>
 
 #include "attend/layout.h"
+#include "attend/stream.h"
 #include "base/place.h"
 #include "cpu/kernels.h"
 #include "kv/block.h"
+
+#define LOG2_E 1.44269504f
 
 enum {
     GROUPS = 8,          /* lane groups of one task: they share the tile while it is in the cache */
@@ -35,9 +39,15 @@ typedef struct work {
     int64_t n_tile; /* tiles of the longest list */
     reattn__layout *layouts; /* [n_list] */
     float *qt;               /* [n_rotation][Hk][groups][D][lanes], few: [lanes][D] */
-    float *k, *v;            /* [Hk][SEGMENT_TILES][D][TILE], [Hk][SEGMENT_TILES][TILE][Dv] */
+    float *k, *v;            /* [Hk][SEGMENT_TILES][D][TILE], [Hk][SEGMENT_TILES][TILE][Dv]; in16: of each thread, [1] */
+    bool in16;               /* in 16-bit integers (kernels.h), for split keys: not qt, k, v, but */
+    int Dh;                  /* D / 2, rounded up */
+    int16_t *q16;            /* [n_rotation][Hk][groups][Dh][lanes][2] */
+    float *q_scale;          /* [n_rotation][Hk][groups][lanes] */
+    int16_t *k16, *v16;      /* [Hk][SEGMENT_TILES][Dh][TILE][2], [Hk][SEGMENT_TILES][TILE / 2][Dv][2] */
+    float *tile_scale;       /* [Hk][SEGMENT_TILES][2] of keys, of values */
     float *state;            /* [parts][Hk][groups][state_floats] */
-    float *p;                /* [n_threads][TILE][lanes] */
+    float *p;                /* [n_threads][2 TILE][lanes] */
     float *turn;             /* [n_threads][2][n_rot / 2][TILE] angles of keys whose positions do not run by one */
     int64_t state_floats;
     int64_t tile0, tile1; /* tiles of the segment at hand, the same numbers in every list */
@@ -54,6 +64,18 @@ static float *state_of(const work *w, int64_t part, int head, int64_t group)
     return w->state + ((part * w->Hk + head) * w->groups + group) * w->state_floats;
 }
 
+/* A rotated row as lane r of a group of integers. */
+static void pack_row16(const work *w, int64_t task, int r, const float *row)
+{
+    int16_t *q = w->q16 + task * w->Dh * w->lanes * 2;
+    float square = 0;
+    for (int d = 0; d < w->D; d++) square += row[d] * row[d];
+    float size = sqrtf(square), inverse = size > 1e-30f ? REATTN__QUERY16 / size : 0;
+    w->q_scale[task * w->lanes + r] = size / REATTN__QUERY16 * w->a->scale * LOG2_E;
+    for (int d = 0; d < 2 * w->Dh; d++)
+        q[(d / 2 * w->lanes + r) * 2 + d % 2] = d < w->D ? (int16_t)rintf(row[d] * inverse) : 0;
+}
+
 static int pack_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
@@ -63,17 +85,20 @@ static int pack_task(void *ctx, int64_t task, int worker)
     const reattn__layout *layout = layout_of(w, head);
     const reattn_rope *rope = &w->a->rope->rope;
     float *qt = w->qt + task * w->D * lanes, row[4096];
-    const float scale = w->a->scale * 1.44269504f; /* log2 e */
+    const float scale = w->a->scale * LOG2_E;
     (void)worker;
     for (int r = 0; r < lanes; r++) {
         int64_t at = group * lanes + r, t = at / w->g;
-        if (at >= w->rows || rotation >= layout->n_rotation) {
-            for (int d = 0; d < w->D; d++) qt[d * d_step + r * r_step] = 0;
+        memset(row, 0, (size_t)w->D * sizeof *row);
+        if (at < w->rows && rotation < layout->n_rotation) {
+            const reattn__rotation *rot = &layout->rotations[rotation];
+            memcpy(row, w->a->q + (t * w->a->H + (int64_t)head * w->g + at % w->g) * w->D, (size_t)w->D * sizeof *row);
+            reattn__rope_row(rope, w->a->rope->cs + (rot->q_pos + t * rot->q_step) * rope->n_rot, row);
+        }
+        if (w->in16) {
+            pack_row16(w, task, r, row);
             continue;
         }
-        const reattn__rotation *rot = &layout->rotations[rotation];
-        memcpy(row, w->a->q + (t * w->a->H + (int64_t)head * w->g + at % w->g) * w->D, (size_t)w->D * sizeof *row);
-        reattn__rope_row(rope, w->a->rope->cs + (rot->q_pos + t * rot->q_step) * rope->n_rot, row);
         for (int d = 0; d < w->D; d++) qt[d * d_step + r * r_step] = row[d] * scale;
     }
     return REATTN_OK;
@@ -87,14 +112,14 @@ static void turn_keys(const work *w, const reattn__piece *piece, float *k, int w
     int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
     int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
     if (piece->k_step == 1) {
-        w->cpu->rope(k, (int)piece->count, pairs, step, apart, t->cos + piece->k_pos, t->sin + piece->k_pos, t->stride);
+        w->cpu->rope(k, (int)piece->count, pairs, step, apart, t->cos + piece->k_pos, t->sin + piece->k_pos, t->n_pos);
         return;
     }
     float *cos = w->turn + (int64_t)worker * rope->n_rot * REATTN__TILE, *sin = cos + (int64_t)pairs * REATTN__TILE;
     for (int pair = 0; pair < pairs; pair++) {
         for (int64_t i = 0; i < piece->count; i++) {
-            cos[pair * REATTN__TILE + i] = t->cos[pair * t->stride + piece->k_pos + i * piece->k_step];
-            sin[pair * REATTN__TILE + i] = t->sin[pair * t->stride + piece->k_pos + i * piece->k_step];
+            cos[pair * REATTN__TILE + i] = t->cos[pair * t->n_pos + piece->k_pos + i * piece->k_step];
+            sin[pair * REATTN__TILE + i] = t->sin[pair * t->n_pos + piece->k_pos + i * piece->k_step];
         }
     }
     w->cpu->rope(k, (int)piece->count, pairs, step, apart, cos, sin, REATTN__TILE);
@@ -106,8 +131,8 @@ static void prepare(const work *w, int head, int64_t number, int64_t slot, int w
 {
     const reattn__layout *l = layout_of(w, head);
     const reattn__tile_info *tile = &l->tiles[number];
-    float *k = w->k + ((int64_t)head * SEGMENT_TILES + slot) * w->D * REATTN__TILE;
-    float *v = w->v + ((int64_t)head * SEGMENT_TILES + slot) * w->Dv * REATTN__TILE;
+    int64_t at = (int64_t)head * SEGMENT_TILES + slot, room = w->in16 ? worker : at;
+    float *k = w->k + room * w->D * REATTN__TILE, *v = w->v + room * w->Dv * REATTN__TILE;
     int64_t a = 0, b = l->n_piece - 1;
     while (a < b) {
         int64_t mid = (a + b + 1) / 2;
@@ -121,6 +146,9 @@ static void prepare(const work *w, int head, int64_t number, int64_t slot, int w
         reattn__source_v(&w->a->src, head, piece->token, piece->count, v + column * w->Dv);
         turn_keys(w, piece, k + column, worker);
     }
+    if (!w->in16) return;
+    w->cpu->pack_keys(k, tile->count, w->D, w->k16 + at * w->Dh * REATTN__TILE * 2, w->tile_scale + 2 * at);
+    w->cpu->pack_values(v, tile->count, w->Dv, w->v16 + at * w->Dv * REATTN__TILE, w->tile_scale + 2 * at + 1);
 }
 
 static int prepare_task(void *ctx, int64_t task, int worker)
@@ -149,6 +177,20 @@ static bool visible(const work *w, const reattn__tile_info *tile, int64_t group,
     return some;
 }
 
+static void fold16(const work *w, const reattn__tile_info *info, int64_t slot, int64_t queries, const int32_t *lo,
+                   const int32_t *hi, float *state, int worker)
+{
+    const reattn__many16 tile = {
+        .q = w->q16 + queries * w->Dh * w->lanes * 2, .q_scale = w->q_scale + queries * w->lanes,
+        .k = w->k16 + slot * w->Dh * REATTN__TILE * 2, .v = w->v16 + slot * w->Dv * REATTN__TILE,
+        .k_scale = w->tile_scale[2 * slot], .v_scale = w->tile_scale[2 * slot + 1],
+        .n_key = info->count, .Dh = w->Dh, .Dv = w->Dv, .lo = lo, .hi = hi,
+        .o = state, .m = state + (int64_t)w->Dv * w->lanes, .l = state + (int64_t)(w->Dv + 1) * w->lanes,
+        .p = w->p + (int64_t)worker * 2 * REATTN__TILE * w->lanes,
+    };
+    w->cpu->attend16(&tile);
+}
+
 static int fold_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
@@ -166,8 +208,13 @@ static int fold_task(void *ctx, int64_t task, int worker)
         for (int64_t group = block * GROUPS; group < end; group++) {
             if (!info->whole && !visible(w, info, group, lo, hi)) continue;
             float *state = state_of(w, part, head, group);
+            int64_t queries = (info->rotation * w->Hk + head) * w->groups + group;
+            if (w->in16) {
+                fold16(w, info, slot, queries, info->whole ? NULL : lo, hi, state, worker);
+                continue;
+            }
             reattn__tile tile = {
-                .q = w->qt + ((info->rotation * w->Hk + head) * w->groups + group) * w->D * lanes,
+                .q = w->qt + queries * w->D * lanes,
                 .k = w->k + slot * w->D * REATTN__TILE,
                 .v = w->v + slot * w->Dv * REATTN__TILE,
                 .n_key = info->count,
@@ -179,84 +226,13 @@ static int fold_task(void *ctx, int64_t task, int worker)
                 .o = state,
                 .m = state + (int64_t)w->Dv * lanes,
                 .l = state + (int64_t)(w->Dv + 1) * lanes,
-                .p = w->p + (int64_t)worker * REATTN__TILE * lanes,
+                .p = w->p + (int64_t)worker * 2 * REATTN__TILE * lanes,
             };
             if (w->few) w->cpu->attend_few(&tile);
             else w->cpu->attend(&tile);
         }
     }
     return REATTN_OK;
-}
-
-/* Folds keys [token, token + 16 * n_block) of a run, straight from the store, into the states of a part. */
-static void fold_stretch(const work *w, int head, int64_t part, const reattn_run *run, int64_t token,
-                         const reattn__stretch *at, int n_block, int worker)
-{
-    const reattn__rope_table *t = w->a->rope;
-    const reattn__layout *l = layout_of(w, head);
-    bool neox = t->rope.kind == REATTN_ROPE_NEOX;
-    int pairs = t->rope.n_rot / 2, rotation = 0;
-    int64_t first = REATTN__MAX(run->first, token), end = run->first + run->count;
-    int64_t pos = run->k_pos + token - run->first; /* of the first key; below 0 only for keys before the run */
-    while (l->rotations[rotation].q_pos != run->q_pos || l->rotations[rotation].q_step != run->q_step) rotation++;
-    for (int64_t group = 0; group < w->groups; group++) {
-        int32_t lo[REATTN__FEW], hi[REATTN__FEW];
-        int n_row = (int)REATTN__MIN((int64_t)w->lanes, w->rows - group * w->lanes);
-        bool some = false;
-        for (int r = 0; r < n_row; r++) {
-            int64_t q = w->a->q_first + (group * w->lanes + r) / w->g;
-            int64_t from = run->dist_max < q - first ? q - run->dist_max : first;
-            int64_t to = run->dist_min > q - (end - 1) ? q - run->dist_min + 1 : end;
-            lo[r] = (int32_t)REATTN__MIN(from - token, (int64_t)n_block * REATTN__BLOCK);
-            hi[r] = (int32_t)REATTN__MAX(lo[r], REATTN__MIN(to - token, (int64_t)n_block * REATTN__BLOCK));
-            some |= lo[r] < hi[r];
-        }
-        if (!some) continue;
-        float *state = state_of(w, part, head, group);
-        reattn__stream stream = {
-            .q = w->qt + ((rotation * w->Hk + head) * w->groups + group) * w->D * w->lanes,
-            .k = at->k, .v = at->v, .cos = t->cos + pos, .sin = t->sin + pos, .cs_stride = t->stride,
-            .n_pair = pairs, .step = neox ? 1 : 2, .apart = neox ? pairs : 1,
-            .n_block = n_block, .n_row = n_row, .D = w->D, .Dv = w->Dv, .lo = lo, .hi = hi,
-            .o = state, .m = state + (int64_t)w->Dv * w->lanes, .l = state + (int64_t)(w->Dv + 1) * w->lanes,
-            .p = w->p + (int64_t)worker * REATTN__TILE * w->lanes,
-        };
-        w->cpu->attend_f16(&stream);
-    }
-}
-
-/* Few queries and f16 on both sides: nothing is copied. A run's stretches are dealt to the parts by number. */
-static int stream_task(void *ctx, int64_t task, int worker)
-{
-    const work *w = ctx;
-    int64_t part = task % w->parts, number = 0;
-    int head = (int)(task / w->parts);
-    const reattn__run_list *list = &w->a->lists[w->a->n_list == 1 ? 0 : head];
-    for (int64_t i = 0; i < list->n; i++) {
-        const reattn_run *run = &list->runs[i];
-        for (int64_t token = run->first / REATTN__BLOCK * REATTN__BLOCK; token < run->first + run->count; number++) {
-            reattn__stretch at;
-            int64_t in_page = REATTN__PAGE - token % REATTN__PAGE, left = run->first + run->count - token;
-            int64_t tokens = REATTN__MIN(REATTN__MIN(in_page, left), (int64_t)REATTN__TILE);
-            int n_block = (int)((tokens + REATTN__BLOCK - 1) / REATTN__BLOCK);
-            if (number % w->parts == part && reattn__store_stretch(w->a->src.store, w->a->src.layer, head, token, &at))
-                fold_stretch(w, head, part, run, token, &at, n_block, worker);
-            token += (int64_t)n_block * REATTN__BLOCK;
-        }
-    }
-    return REATTN_OK;
-}
-
-/* Whether stream_task can do this step. */
-static bool can_stream(const work *w)
-{
-    reattn__stretch at;
-    if (!w->few || !w->a->src.store || !reattn__store_stretch(w->a->src.store, w->a->src.layer, 0, 0, &at) || !at.v)
-        return false;
-    for (int i = 0; i < w->a->n_list; i++)
-        for (int64_t r = 0; r < w->a->lists[i].n; r++)
-            if (w->a->lists[i].runs[r].k_step != 1) return false;
-    return true;
 }
 
 static int clear_task(void *ctx, int64_t task, int worker)
@@ -334,11 +310,21 @@ static size_t place(work *w, unsigned char *base)
 {
     int lanes = w->lanes;
     size_t at = 0;
-    REATTN__PLACE(w->qt, w->n_rotation * w->Hk * w->groups * w->D * lanes);
-    REATTN__PLACE(w->k, (int64_t)w->Hk * SEGMENT_TILES * REATTN__TILE * w->D);
-    REATTN__PLACE(w->v, (int64_t)w->Hk * SEGMENT_TILES * REATTN__TILE * w->Dv);
+    int64_t queries = w->n_rotation * w->Hk * w->groups, tiles = (int64_t)w->Hk * SEGMENT_TILES;
+    int64_t plain = w->in16 ? w->a->n_threads : tiles;
+    REATTN__PLACE(w->k, plain * REATTN__TILE * w->D);
+    REATTN__PLACE(w->v, plain * REATTN__TILE * w->Dv);
+    if (w->in16) {
+        REATTN__PLACE(w->q16, queries * w->Dh * lanes * 2);
+        REATTN__PLACE(w->q_scale, queries * lanes);
+        REATTN__PLACE(w->k16, tiles * w->Dh * REATTN__TILE * 2);
+        REATTN__PLACE(w->v16, tiles * REATTN__TILE * w->Dv);
+        REATTN__PLACE(w->tile_scale, tiles * 2);
+    } else {
+        REATTN__PLACE(w->qt, queries * w->D * lanes);
+    }
     REATTN__PLACE(w->state, w->parts * w->Hk * w->groups * w->state_floats);
-    REATTN__PLACE(w->p, (int64_t)w->a->n_threads * REATTN__TILE * lanes);
+    REATTN__PLACE(w->p, (int64_t)w->a->n_threads * 2 * REATTN__TILE * lanes);
     REATTN__PLACE(w->turn, (int64_t)w->a->n_threads * REATTN__TILE * w->D);
     return at;
 }
@@ -350,6 +336,9 @@ static void cut_work(work *w, int64_t n_tile)
     w->g = a->H / w->Hk;
     w->rows = a->T * w->g;
     w->few = w->rows <= 2 * REATTN__FEW;
+    reattn__planes split;
+    w->in16 = w->cpu->attend16 && !w->few && a->src.store && reattn__store_planes(a->src.store, a->src.layer, 0, 0, &split);
+    w->Dh = (w->D + 1) / 2;
     w->lanes = w->few ? REATTN__FEW : w->cpu->lanes;
     w->groups = (w->rows + w->lanes - 1) / w->lanes;
     w->blocks = (w->groups + GROUPS - 1) / GROUPS;
@@ -372,6 +361,7 @@ int reattn__attend(const reattn__attend_args *a, reattn_error *err)
 {
     work w = {.a = a, .cpu = reattn__cpu(), .Hk = a->src.Hk, .D = a->src.D, .Dv = a->src.Dv};
     if (a->T == 0) return REATTN_OK;
+    if (reattn__stream_can(a)) return reattn__stream(a, err);
     int code = lay_out(&w, err);
     if (code != REATTN_OK) return code;
     cut_work(&w, w.n_tile);
@@ -385,9 +375,7 @@ int reattn__attend(const reattn__attend_args *a, reattn_error *err)
     int n_threads = w.rows < 64 ? 1 : a->n_threads;
     reattn__parallel(n_threads, w.n_rotation * w.Hk * w.groups, pack_task, &w);
     reattn__parallel(n_threads, w.parts * w.Hk * w.groups, clear_task, &w);
-    bool stream = can_stream(&w);
-    if (stream) reattn__parallel(w.parts == 1 ? 1 : a->n_threads, w.Hk * w.parts, stream_task, &w);
-    for (w.tile0 = 0; w.tile0 < w.n_tile && !stream; w.tile0 = w.tile1) {
+    for (w.tile0 = 0; w.tile0 < w.n_tile; w.tile0 = w.tile1) {
         w.tile1 = REATTN__MIN(w.n_tile, w.tile0 + SEGMENT_TILES);
         /* With one block of queries nobody shares a tile: whoever folds it prepares it. */
         if (w.blocks > 1) reattn__parallel(a->n_threads, w.Hk * (w.tile1 - w.tile0), prepare_task, &w);

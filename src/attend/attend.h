@@ -19,6 +19,7 @@ typedef struct reattn__attend_args {
     reattn__source src;
     float scale;
     reattn__rope_table *rope;      /* grows to the positions that the runs name */
+    struct reattn__turned *turned; /* this layer's rotated keys of the scope, kept by the caller; NULL: none are kept */
     const reattn__run_list *lists; /* [n_list]: 1 for all KV heads alike, or one a KV head */
     int n_list;
     int n_threads;

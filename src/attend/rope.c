@@ -40,34 +40,29 @@ void reattn__rope_angles(const reattn_rope *r, int64_t pos, float *cs)
             float mix = (1 - fminf(1, fmaxf(0, y))) * r->ext_factor;
             angle = angle * (1 - mix) + extrapolated * mix;
         }
-        cs[2 * pair] = cosf(angle) * magnitude;
-        cs[2 * pair + 1] = sinf(angle) * magnitude;
+        cs[pair] = cosf(angle) * magnitude;
+        cs[r->n_rot / 2 + pair] = sinf(angle) * magnitude;
         theta *= step;
     }
 }
-
-/* Angles before the first and after the last position that may be read (and mean nothing). */
-enum { PAD = 16 };
 
 int reattn__rope_table_need(reattn__rope_table *t, int64_t n_pos, reattn_error *err)
 {
     if (n_pos <= t->n_pos) return REATTN_OK;
     int64_t want = REATTN__MAX(n_pos, t->n_pos + t->n_pos / 2), pairs = t->rope.n_rot / 2;
-    int64_t stride = want + 2 * PAD;
-    float *cs = reattn__alloc((size_t)(2 * pairs * (want + stride)) * sizeof *cs);
+    float *cs = reattn__alloc((size_t)(4 * pairs * want) * sizeof *cs);
     if (!cs) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: rotations of %lld positions", (long long)want);
     if (t->n_pos) memcpy(cs, t->cs, (size_t)(t->n_pos * 2 * pairs) * sizeof *cs);
     for (int64_t pos = t->n_pos; pos < want; pos++) reattn__rope_angles(&t->rope, pos, cs + pos * 2 * pairs);
     reattn__free(t->cs);
-    float *cos = cs + 2 * pairs * want, *sin = cos + pairs * stride;
+    float *cos = cs + 2 * pairs * want, *sin = cos + pairs * want;
     for (int64_t pair = 0; pair < pairs; pair++) {
-        for (int64_t at = 0; at < stride; at++) {
-            bool in = at >= PAD && at < PAD + want;
-            cos[pair * stride + at] = in ? cs[((at - PAD) * pairs + pair) * 2] : 0;
-            sin[pair * stride + at] = in ? cs[((at - PAD) * pairs + pair) * 2 + 1] : 0;
+        for (int64_t pos = 0; pos < want; pos++) {
+            cos[pair * want + pos] = cs[pos * 2 * pairs + pair];
+            sin[pair * want + pos] = cs[pos * 2 * pairs + pairs + pair];
         }
     }
-    *t = (reattn__rope_table){t->rope, cs, cos + PAD, sin + PAD, want, stride};
+    *t = (reattn__rope_table){t->rope, cs, cos, sin, want};
     return REATTN_OK;
 }
 
@@ -84,14 +79,14 @@ void reattn__rope_row(const reattn_rope *r, const float *cs, float *x)
     if (r->kind == REATTN_ROPE_NEOX) {
         float *a = x, *b = x + pairs;
         for (int i = 0; i < pairs; i++) {
-            float c = cs[2 * i], s = cs[2 * i + 1], u = a[i], w = b[i];
+            float c = cs[i], s = cs[pairs + i], u = a[i], w = b[i];
             a[i] = u * c - w * s;
             b[i] = u * s + w * c;
         }
         return;
     }
     for (int i = 0; i < pairs; i++) {
-        float c = cs[2 * i], s = cs[2 * i + 1], u = x[2 * i], w = x[2 * i + 1];
+        float c = cs[i], s = cs[pairs + i], u = x[2 * i], w = x[2 * i + 1];
         x[2 * i] = u * c - w * s;
         x[2 * i + 1] = u * s + w * c;
     }
@@ -103,7 +98,7 @@ void reattn__rope_row_back(const reattn_rope *r, const float *cs, float *x)
     bool neox = r->kind == REATTN_ROPE_NEOX;
     for (int i = 0; i < pairs; i++) {
         float *a = neox ? x + i : x + 2 * i, *b = neox ? x + pairs + i : x + 2 * i + 1;
-        double c = cs[2 * i], s = cs[2 * i + 1], u = *a, w = *b, square = c * c + s * s;
+        double c = cs[i], s = cs[pairs + i], u = *a, w = *b, square = c * c + s * s;
         *a = (float)((u * c + w * s) / square);
         *b = (float)((w * c - u * s) / square);
     }

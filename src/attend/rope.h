@@ -10,16 +10,16 @@
  * positions together, for tiles of keys. */
 typedef struct reattn__rope_table {
     reattn_rope rope; /* freq_factors borrowed */
-    float *cs;        /* [n_pos][n_rot / 2][cos, sin] */
-    float *cos, *sin; /* [n_rot / 2][stride], from position 0; a block before it and one after the last may be read */
-    int64_t n_pos, stride;
+    float *cs;        /* [n_pos][2][n_rot / 2] cosines, then sines */
+    float *cos, *sin; /* [n_rot / 2][n_pos] */
+    int64_t n_pos;
 } reattn__rope_table;
 
 /* Makes the table reach n_pos positions. Errors: E_NOMEM (the table stays as it was). */
 int reattn__rope_table_need(reattn__rope_table *table, int64_t n_pos, reattn_error *err);
 void reattn__rope_table_free(reattn__rope_table *table);
 
-/* Writes cos and sin of one position: cs [n_rot]. */
+/* Writes the cosines, then the sines of one position: cs [n_rot]. */
 void reattn__rope_angles(const reattn_rope *rope, int64_t pos, float *cs);
 /* Rotates one row x [D] in place by angles cs; `inverse` turns it back (exact up to rounding, factors undone). */
 void reattn__rope_row(const reattn_rope *rope, const float *cs, float *x);

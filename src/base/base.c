@@ -4,6 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 #include <string.h>
 #include <time.h>
 
@@ -71,8 +74,14 @@ void reattn__log(int level, const char *fmt, ...)
 
 void *reattn__alloc(size_t bytes)
 {
+    enum { LARGE = 2 << 20 };
     void *ptr = NULL;
-    return posix_memalign(&ptr, 64, bytes ? bytes : 64) == 0 ? ptr : NULL;
+    if (posix_memalign(&ptr, bytes >= LARGE ? LARGE : 64, bytes ? bytes : 64) != 0) return NULL;
+#ifdef MADV_HUGEPAGE
+    /* Large memory pages, where the system has them to give: a scan of gigabytes is otherwise slowed by looking up each 4 KiB. */
+    if (bytes >= LARGE) madvise(ptr, bytes / LARGE * LARGE, MADV_HUGEPAGE);
+#endif
+    return ptr;
 }
 
 void reattn__free(void *ptr)

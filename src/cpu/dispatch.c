@@ -13,6 +13,15 @@ extern const reattn__kernels reattn__kernels_avx2;
 #ifdef REATTN_HAVE_AVX512
 extern const reattn__kernels reattn__kernels_avx512;
 #endif
+#ifdef REATTN_HAVE_NEON
+extern const reattn__kernels reattn__kernels_neon;
+#ifdef __linux__
+#include <sys/auxv.h>
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) & 1ul << 20; }
+#else
+static bool has_dotprod(void) { return true; } /* every Arm Mac */
+#endif
+#endif
 
 /* __builtin_cpu_supports reads CPUID and, through XGETBV, whether the system saves the wide registers. */
 static const reattn__kernels *level(int i)
@@ -34,6 +43,10 @@ static const reattn__kernels *level(int i)
                        __builtin_cpu_supports("avx512vnni")
                    ? &reattn__kernels_avx512
                    : NULL;
+#endif
+#ifdef REATTN_HAVE_NEON
+    case 2:
+        return has_dotprod() ? &reattn__kernels_neon : NULL;
 #endif
     }
     return NULL;

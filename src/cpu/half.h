@@ -20,6 +20,12 @@ static inline uint32_t reattn__f32_bits(float f)
     return bits;
 }
 
+/* A bfloat16 is the upper half of a float. */
+static inline float reattn__bf16_to_float(uint16_t h)
+{
+    return reattn__bits_f32((uint32_t)h << 16);
+}
+
 static inline float reattn__half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;

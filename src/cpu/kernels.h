@@ -42,19 +42,56 @@ typedef struct reattn__tile {
     float *p;               /* scratch, REATTN__TILE scores of every row */
 } reattn__tile;
 
-/* The same for a few rows, straight from a store's f16 blocks (kv/block.h): up to REATTN__TILE keys, rotated on the way.
- * Keys outside a row's lo .. hi may lie before the first or after the last position of the angles by up to a block. */
-typedef struct reattn__stream {
-    const float *q;            /* [n_row][D], rotated and scaled */
-    const uint16_t *k;         /* n_block blocks of keys, [D][16] each */
-    const uint16_t *v;         /* [16 * n_block][Dv] */
-    const float *cos, *sin;    /* pair p of key i: cos[p * cs_stride + i] */
-    int64_t cs_stride;
-    int n_pair, step, apart;   /* pair p is dimensions p * step and p * step + apart; the rest does not turn */
-    int n_block, n_row, D, Dv;
-    const int32_t *lo, *hi;    /* [n_row] row r sees keys lo[r] <= key < hi[r] */
-    float *o, *m, *l, *p;      /* as in a tile of few rows */
-} reattn__stream;
+/* A scan of split keys (kv/split.h) by rows of integers. A query is about unit * (128 high + low) with high and low in
+ * -127 .. 127; with one plane the scan reads high alone. Row r hits key i if
+ *     (high . key's high (+ low . key's high / 128, with two planes, all times 128) + allow[r]) * scale[i] >= thr[r]
+ * The sums are exact; what the caller proved about them is in allow and thr. */
+typedef struct reattn__scan8 {
+    const uint8_t *high;    /* [n_block][Dp / 4][16][4] */
+    const uint16_t *scale;  /* [16 n_block] bfloat16 */
+    int n_block, Dp, n_row, planes;
+    const int8_t *q;        /* [n_row][2][Dp] */
+    const int32_t *sum;     /* [n_row][2] sum of a row's high, of its low */
+    const int32_t *allow;   /* [n_row] */
+    const float *thr;       /* [n_row] may be raised by a hit */
+    void (*hit)(void *ctx, int block, int row, unsigned keys); /* bit i of keys: key 16 * block + i */
+    void *ctx;
+} reattn__scan8;
+
+/* Attention in 16-bit integers. Rows are scaled so that no sum of products can leave 32 bits: |key| <= 65000 and
+ * |query| <= 32700 (Cauchy-Schwarz), values and weights as below. Pairs of neighbours along a sum lie together, as integer
+ * dot products take them; the dimensions of a rotated row come in the order a of all pairs, b of all pairs, the rest.
+ * Dh is D / 2 rounded up. */
+#define REATTN__KEY16 65000.0f
+#define REATTN__QUERY16 32700.0f
+
+/* A few rows on up to REATTN__TILE consecutive tokens, whose keys are kept rotated in blocks of 16. */
+typedef struct reattn__tile16 {
+    const int16_t *const *k;     /* [n_block] blocks [Dh][16][2] */
+    const float *const *k_scale; /* [n_block] of 16 */
+    const uint16_t *v;           /* [16 n_block][Dv] halves */
+    const int16_t *next_k;       /* what the next call will begin with: asked for ahead, as spans lie here and there */
+    const uint16_t *next_v;
+    int n_block, n_row, Dh, Dv;
+    const int16_t *q;            /* [n_row][2 Dh] */
+    const float *q_scale;        /* [n_row] score = q_scale * k_scale * sum, in units of log 2 */
+    const int32_t *lo, *hi;      /* [n_row] row r sees keys lo[r] <= key < hi[r] */
+    float *o, *m, *l, *p;        /* as in a tile of few rows */
+} reattn__tile16;
+
+/* A lane group on a tile of up to REATTN__TILE keys. Weights are rounded to 13 bits of the tile's highest, values to 12
+ * bits of the tile's largest. */
+typedef struct reattn__many16 {
+    const int16_t *q;         /* [Dh][lanes][2] */
+    const float *q_scale;     /* [lanes] */
+    const int16_t *k;         /* [Dh][REATTN__TILE][2] */
+    const int16_t *v;         /* [REATTN__TILE / 2][Dv][2] */
+    float k_scale, v_scale;
+    int n_key, Dh, Dv;
+    const int32_t *lo, *hi;   /* as in a tile */
+    float *o, *m, *l;         /* as in a tile of many rows */
+    float *p;                 /* scratch, 2 * REATTN__TILE scores of every lane */
+} reattn__many16;
 
 typedef struct reattn__kernels {
     const char *name;
@@ -72,12 +109,25 @@ typedef struct reattn__kernels {
     void (*scan)(const float *qt, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit, void *ctx);
     void (*scan_few)(const float *q, int n_row, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
                      void *ctx);
-    /* The same from n_block of a store's f16 blocks, one after the other. */
-    void (*scan_f16)(const float *q, int n_row, const uint16_t *block, int n_block, int D, const float *thr,
-                     reattn__hit_fn hit, void *ctx);
+    void (*scan8)(const reattn__scan8 *scan);
+    /* Products of one row of integers with the 15-bit integers of a block of split keys; exact but for the rounding of
+     * the result. sum as in a scan. */
+    void (*dot15)(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum, float out[16]);
+    /* A block of split keys as f32: out[d * stride + i], i < 16. mean [D] or NULL. */
+    void (*split_block)(const uint8_t *high, const uint8_t *low, const uint16_t *scale, const float *mean, int D, float *out,
+                        int64_t stride);
     void (*attend)(const reattn__tile *tile);
     void (*attend_few)(const reattn__tile *tile);
-    void (*attend_f16)(const reattn__stream *stream);
+    /* Rotates a row q [2 Dh] (a of all pairs, b, rest) and rounds it: out = q turned * factor. */
+    void (*turn_row)(const float *q, const float *cos, const float *sin, int n_pair, int Dh, float factor, int16_t *out);
+    /* 16 rotated keys of a tile, k[d * REATTN__TILE + i], into a block; pair p is dimensions p * step and that + apart. */
+    void (*pack_block)(const float *k, int D, int n_pair, int step, int apart, int16_t *out, float *scale);
+    void (*attend_row16)(const reattn__tile16 *tile);
+    /* For levels where 16-bit products are faster than f32, else NULL: a whole rotated tile (natural order of dimensions)
+     * and its values [n][Dv], and attention on them. The scale is one for the tile. */
+    void (*pack_keys)(const float *k, int n, int D, int16_t *out, float *scale);
+    void (*pack_values)(const float *v, int n, int Dv, int16_t *out, float *scale);
+    void (*attend16)(const reattn__many16 *tile);
 } reattn__kernels;
 
 /* Bound on the relative error of an f32 dot product of length D in any order of summation, with or without fused

@@ -13,6 +13,9 @@
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#endif
 
 #define LANES (2 * VL)
 #define CAT_(a, b) a##_##b
@@ -53,25 +56,36 @@ INLINE int any(vi mask)
 }
 
 /* 2^x for x <= 0, relative error below 2e-7: 2^x = 2^n * 2^f with n = round(x), f in [-1/2, 1/2], 2^f by its Taylor
- * polynomial of degree 6 (remainder (f ln 2)^7 / 5040 < 2e-7 at the ends). Below 2^-126 the result is 0. */
-INLINE vf exp2_neg(vf x)
+ * polynomial of degree 6 (remainder (f ln 2)^7 / 5040 < 2e-7 at the ends). Far below 2^-126 the result is 0. */
+INLINE vf exp2_poly(vf f)
 {
-    const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
-    vi tiny = x < splat(-126.0f);
-    x = select_f(tiny, splat(-126.0f), x);
-    vf shifted = x + magic;
-    vf f = x - (shifted - magic);
     vf p = splat(1.5403530e-4f);
     p = p * f + splat(1.3333558e-3f);
     p = p * f + splat(9.6181291e-3f);
     p = p * f + splat(5.5504109e-2f);
     p = p * f + splat(2.4022651e-1f);
     p = p * f + splat(6.9314718e-1f);
-    p = p * f + splat(1.0f);
+    return p * f + splat(1.0f);
+}
+#ifdef __AVX512DQ__
+INLINE vf exp2_neg(vf x)
+{
+    x = (vf)_mm512_max_ps((__m512)x, _mm512_set1_ps(-200.0f)); /* -inf - round(-inf) would not be a number */
+    vf f = (vf)_mm512_reduce_ps((__m512)x, 0);
+    return (vf)_mm512_scalef_ps((__m512)exp2_poly(f), (__m512)(x - f));
+}
+#else
+INLINE vf exp2_neg(vf x)
+{
+    const vf magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer in the low bits */
+    vi tiny = x < splat(-126.0f);
+    x = select_f(tiny, splat(-126.0f), x);
+    vf shifted = x + magic;
     vi n = (vi)shifted - (vi)magic;
-    vf r = (vf)((vi)p + (n << 23));
+    vf r = (vf)((vi)exp2_poly(x - (shifted - magic)) + (n << 23));
     return select_f(tiny, (vf){0}, r);
 }
+#endif
 
 /* Scores of R keys (constant) against the two query vectors. */
 INLINE void dot_block(const float *qt, const float *k, int D, int R, vf acc[][2])
@@ -330,156 +344,6 @@ static void NAME(attend_few)(const reattn__tile *t)
     }
 }
 
-/* VL halves as floats. */
-INLINE vf load_half(const uint16_t *p)
-{
-#if defined(__AVX512F__)
-    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#elif defined(__F16C__)
-    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-#else
-    float f[VL];
-    for (int i = 0; i < VL; i++) f[i] = reattn__half_to_float(p[i]);
-    return load(f);
-#endif
-}
-
-INLINE void scan_f16_rows(const float *q, const uint16_t *block, int n_block, int D, int R, const float *thr,
-                          reattn__hit_fn hit, void *ctx)
-{
-    for (int b = 0; b < n_block; b++, block += 16 * D) {
-        for (int half = 0; half < 16; half += VL) {
-            vf acc[REATTN__FEW], odd[REATTN__FEW];
-            vi over = {0};
-            int d = 0;
-            for (int r = 0; r < R; r++) acc[r] = odd[r] = (vf){0};
-            for (; d + 2 <= D; d += 2) {
-                vf k0 = load_half(block + d * 16 + half), k1 = load_half(block + (d + 1) * 16 + half);
-#pragma GCC unroll 4
-                for (int r = 0; r < R; r++) {
-                    acc[r] += splat(q[(int64_t)r * D + d]) * k0;
-                    odd[r] += splat(q[(int64_t)r * D + d + 1]) * k1;
-                }
-            }
-            if (d < D) {
-                vf k0 = load_half(block + d * 16 + half);
-                for (int r = 0; r < R; r++) acc[r] += splat(q[(int64_t)r * D + d]) * k0;
-            }
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++) {
-                acc[r] += odd[r];
-                over |= acc[r] >= splat(thr[r]);
-            }
-            if (__builtin_expect(any(over), 0)) {
-                float scores[REATTN__FEW * VL];
-                for (int r = 0; r < R; r++) store(scores + r * VL, acc[r]);
-                hit(ctx, b * 16 + half, VL, R, scores, 1, VL);
-            }
-        }
-    }
-}
-
-static void NAME(scan_f16)(const float *q, int n_row, const uint16_t *block, int n_block, int D, const float *thr,
-                           reattn__hit_fn hit, void *ctx)
-{
-    switch (n_row) {
-    case 1: scan_f16_rows(q, block, n_block, D, 1, thr, hit, ctx); break;
-    case 2: scan_f16_rows(q, block, n_block, D, 2, thr, hit, ctx); break;
-    case 3: scan_f16_rows(q, block, n_block, D, 3, thr, hit, ctx); break;
-    default: scan_f16_rows(q, block, n_block, D, 4, thr, hit, ctx); break;
-    }
-}
-
-/* o[r][dv .. dv + W VL) = o * alpha + sum over keys of p v, with v as halves. */
-INLINE void value_f16(const reattn__stream *t, int dv, int lo, int hi, int R, int W, const float *alpha)
-{
-    vf acc[REATTN__FEW][4];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) acc[r][w] = load(t->o + (int64_t)r * t->Dv + dv + w * VL) * splat(alpha[r]);
-    for (int key = lo; key < hi; key++) {
-        const uint16_t *v = t->v + (int64_t)key * t->Dv + dv;
-        vf row[4];
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) row[w] = load_half(v + w * VL);
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            vf p = splat(t->p[r * REATTN__TILE + key]);
-#pragma GCC unroll 4
-            for (int w = 0; w < W; w++) acc[r][w] += p * row[w];
-        }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) store(t->o + (int64_t)r * t->Dv + dv + w * VL, acc[r][w]);
-}
-
-/* Scores of VL keys of one block, rotated on the way. */
-INLINE void score_f16(const reattn__stream *t, const uint16_t *block, int at, int R, vf *acc)
-{
-    vf odd[REATTN__FEW];
-    int D = t->D;
-    for (int r = 0; r < R; r++) acc[r] = odd[r] = (vf){0};
-    for (int pair = 0; pair < t->n_pair; pair++) {
-        int a = pair * t->step, b = a + t->apart;
-        vf u = load_half(block + a * 16), w = load_half(block + b * 16);
-        vf c = load(t->cos + pair * t->cs_stride + at), s = load(t->sin + pair * t->cs_stride + at);
-        vf ka = u * c - w * s, kb = u * s + w * c;
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            acc[r] += splat(t->q[(int64_t)r * D + a]) * ka;
-            odd[r] += splat(t->q[(int64_t)r * D + b]) * kb;
-        }
-    }
-    for (int d = 2 * t->n_pair; d < D; d++) {
-        vf k = load_half(block + d * 16);
-        for (int r = 0; r < R; r++) acc[r] += splat(t->q[(int64_t)r * D + d]) * k;
-    }
-    for (int r = 0; r < R; r++) acc[r] += odd[r];
-}
-
-INLINE void attend_f16_rows(const reattn__stream *t, int R)
-{
-    enum { W = VL == 16 ? 4 : 2 };
-    float alpha[REATTN__FEW];
-    int dv = 0, n = 16 * t->n_block, lo = n, hi = 0;
-    for (int r = 0; r < R; r++) {
-        lo = t->lo[r] < lo ? t->lo[r] : lo;
-        hi = t->hi[r] > hi ? t->hi[r] : hi;
-    }
-    for (int key = 0; key < n; key += VL) {
-        vf acc[REATTN__FEW];
-        score_f16(t, t->k + (int64_t)(key / 16) * 16 * t->D + key % 16, key, R, acc);
-        for (int r = 0; r < R; r++) {
-            vi at = ramp() + key;
-            store(t->p + r * REATTN__TILE + key, select_f((at >= t->lo[r]) & (at < t->hi[r]), acc[r], splat(-INFINITY)));
-        }
-    }
-    soften(t->p, n, R, t->m, t->l, alpha);
-    for (; dv + W * VL <= t->Dv; dv += W * VL) value_f16(t, dv, lo, hi, R, W, alpha);
-    for (; dv + VL <= t->Dv; dv += VL) value_f16(t, dv, lo, hi, R, 1, alpha);
-    for (; dv < t->Dv; dv++) {
-        for (int r = 0; r < R; r++) {
-            float o = t->o[(int64_t)r * t->Dv + dv] * alpha[r];
-            for (int key = lo; key < hi; key++)
-                o += t->p[r * REATTN__TILE + key] * reattn__half_to_float(t->v[(int64_t)key * t->Dv + dv]);
-            t->o[(int64_t)r * t->Dv + dv] = o;
-        }
-    }
-}
-
-static void NAME(attend_f16)(const reattn__stream *t)
-{
-    switch (t->n_row) {
-    case 1: attend_f16_rows(t, 1); break;
-    case 2: attend_f16_rows(t, 2); break;
-    case 3: attend_f16_rows(t, 3); break;
-    default: attend_f16_rows(t, 4); break;
-    }
-}
-
 static void NAME(rope)(float *k, int n, int n_pair, int step, int apart, const float *cos, const float *sin,
                        int64_t cs_stride)
 {
@@ -530,6 +394,9 @@ static void NAME(f16_block)(const uint16_t *block, int D, float *out, int64_t st
     }
 }
 
+#include "planes_impl.h"
+#include "int16_impl.h"
+
 const reattn__kernels NAME(reattn__kernels) = {
     .name = LEVEL_NAME,
     .lanes = LANES,
@@ -541,6 +408,15 @@ const reattn__kernels NAME(reattn__kernels) = {
     .scan_few = NAME(scan_few),
     .attend = NAME(attend),
     .attend_few = NAME(attend_few),
-    .scan_f16 = NAME(scan_f16),
-    .attend_f16 = NAME(attend_f16),
+    .scan8 = NAME(scan8),
+    .dot15 = NAME(dot15),
+    .split_block = NAME(split_block),
+    .turn_row = NAME(turn_row),
+    .pack_block = NAME(pack_block),
+    .attend_row16 = NAME(attend_row16),
+#ifdef MANY16
+    .pack_keys = NAME(pack_keys),
+    .pack_values = NAME(pack_values),
+    .attend16 = NAME(attend16),
+#endif
 };

@@ -1,4 +1,4 @@
-/* level_avx512.c - kernels_impl.h for this level; its compiler flags are set in cmake/library.cmake. */
+/* level_avx512.c - kernels_impl.h for this level; its compiler flags are set in cmake/levels.cmake. */
 #define LEVEL avx512
 #define LEVEL_NAME "avx512"
 #define VL 16

@@ -1,4 +1,4 @@
-/* level_base.c - kernels_impl.h for this level; its compiler flags are set in cmake/library.cmake. */
+/* level_base.c - kernels_impl.h for this level; its compiler flags are set in cmake/levels.cmake. */
 #define LEVEL base
 #define LEVEL_NAME "base"
 #define VL 4

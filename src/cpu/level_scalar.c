@@ -93,42 +93,107 @@ static void f16_block_scalar(const uint16_t *block, int D, float *out, int64_t s
         for (int i = 0; i < 16; i++) out[d * stride + i] = reattn__half_to_float(block[d * 16 + i]);
 }
 
-/* Key i of a store's blocks, as column 0 of a tile. */
-static void block_key(const uint16_t *k, int D, int i, float *out)
+/* Value d of key i of a block's planes (kv/split.h says where it lies). */
+static int high_of(const uint8_t *high, int d, int i) { return high[(d / 4 * 16 + i) * 4 + d % 4] - 128; }
+static int low_of(const uint8_t *low, int d, int i)
 {
-    for (int d = 0; d < D; d++)
-        out[d * REATTN__TILE] = reattn__half_to_float(k[((int64_t)(i / 16) * D + d) * 16 + i % 16]);
+    int row = d % 32 / 4, value = 0;
+    const uint8_t *at = low + ((size_t)(d / 32 * 7 * 16 + i) * 4 + (size_t)(d % 4));
+    if (row < 7) return (at[row * 64] & 0x7f) - 64;
+    for (int j = 0; j < 7; j++) value |= (at[j * 64] >> 7) << j;
+    return value - 64;
 }
 
-static void scan_f16_scalar(const float *q, int n_row, const uint16_t *block, int n_block, int D, const float *thr,
-                            reattn__hit_fn hit, void *ctx)
+static void scan8_scalar(const reattn__scan8 *s)
 {
-    for (int i = 0; i < 16 * n_block; i++) {
-        float key[512 * REATTN__TILE], scores[REATTN__FEW];
-        int over = 0;
-        block_key(block, D, i, key);
-        for (int r = 0; r < n_row; r++) {
-            scores[r] = 0;
-            for (int d = 0; d < D; d++) scores[r] += key[d * REATTN__TILE] * q[r * D + d];
-            over |= scores[r] >= thr[r];
+    for (int b = 0; b < s->n_block; b++) {
+        const uint8_t *high = s->high + (size_t)b * (size_t)s->Dp * 16;
+        for (int r = 0; r < s->n_row; r++) {
+            const int8_t *q = s->q + (size_t)r * 2 * (size_t)s->Dp;
+            unsigned keys = 0;
+            for (int i = 0; i < 16; i++) {
+                int32_t dot = s->allow[r];
+                for (int d = 0; d < s->Dp; d++)
+                    dot += high_of(high, d, i) * (s->planes == 2 ? q[d] * 128 + q[s->Dp + d] : q[d]);
+                float scale = reattn__bf16_to_float(s->scale[b * 16 + i]);
+                if ((float)dot * scale >= s->thr[r]) keys |= 1u << i;
+            }
+            if (keys) s->hit(s->ctx, b, r, keys);
         }
-        if (over) hit(ctx, i, 1, n_row, scores, 0, 1);
     }
 }
 
-static void attend_f16_scalar(const reattn__stream *t)
+static void dot15_scalar(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum,
+                         float out[16])
 {
-    float key[512 * REATTN__TILE], value[512];
-    for (int i = 0; i < 16 * t->n_block; i++) {
-        block_key(t->k, t->D, i, key);
-        rope_scalar(key, 1, t->n_pair, t->step, t->apart, t->cos + i, t->sin + i, t->cs_stride);
-        for (int d = 0; d < t->Dv; d++) value[d] = reattn__half_to_float(t->v[(int64_t)i * t->Dv + d]);
-        for (int r = 0; r < t->n_row; r++) {
-            if (i < t->lo[r] || i >= t->hi[r]) continue;
-            reattn__tile one = {.q = t->q + r * t->D, .k = key, .v = value, .n_key = 1, .n_row = 1, .D = t->D, .Dv = t->Dv,
-                                .o = t->o + r * t->Dv, .m = t->m + r, .l = t->l + r, .p = t->p};
-            attend_few_scalar(&one);
+    (void)sum;
+    for (int i = 0; i < 16; i++) {
+        int64_t dot = 0;
+        for (int d = 0; d < Dp; d++)
+            dot += (int64_t)(high_of(high, d, i) * 128 + low_of(low, d, i)) * (q[d] * 128 + q[Dp + d]);
+        out[i] = (float)dot;
+    }
+}
+
+static void split_block_scalar(const uint8_t *high, const uint8_t *low, const uint16_t *scale, const float *mean, int D,
+                               float *out, int64_t stride)
+{
+    for (int d = 0; d < D; d++)
+        for (int i = 0; i < 16; i++)
+            out[d * stride + i] = (mean ? mean[d] : 0) +
+                                  reattn__bf16_to_float(scale[i]) * (float)(high_of(high, d, i) * 128 + low_of(low, d, i));
+}
+
+static void turn_row_scalar(const float *q, const float *cos, const float *sin, int n_pair, int Dh, float factor,
+                            int16_t *out)
+{
+    for (int i = 0; i < n_pair; i++) {
+        out[i] = (int16_t)rintf((q[i] * cos[i] - q[n_pair + i] * sin[i]) * factor);
+        out[n_pair + i] = (int16_t)rintf((q[i] * sin[i] + q[n_pair + i] * cos[i]) * factor);
+    }
+    for (int d = 2 * n_pair; d < 2 * Dh; d++) out[d] = (int16_t)rintf(q[d] * factor);
+}
+
+static void pack_block_scalar(const float *k, int D, int n_pair, int step, int apart, int16_t *out, float *scale)
+{
+    for (int i = 0; i < 16; i++) {
+        float square = 0, top = 0;
+        for (int d = 0; d < D; d++) {
+            float x = k[d * REATTN__TILE + i];
+            square += x * x;
+            top = fmaxf(top, fabsf(x));
         }
+        scale[i] = fmaxf(sqrtf(square) / REATTN__KEY16, top / 32767.0f);
+        for (int d = 0; d < D + D % 2; d++) {
+            int pair = d < n_pair ? d : d - n_pair;
+            int from = d < n_pair ? pair * step : d < 2 * n_pair ? pair * step + apart : d;
+            float x = d < D && scale[i] > 1e-30f ? k[from * REATTN__TILE + i] / scale[i] : 0;
+            out[(d / 2 * 16 + i) * 2 + d % 2] = (int16_t)rintf(x);
+        }
+    }
+}
+
+static void attend_row16_scalar(const reattn__tile16 *t)
+{
+    for (int r = 0; r < t->n_row; r++) {
+        float *p = t->p, top = t->m[r], sum = 0, *o = t->o + r * t->Dv;
+        if (t->lo[r] >= t->hi[r]) continue;
+        for (int i = t->lo[r]; i < t->hi[r]; i++) {
+            int32_t dot = 0;
+            for (int d = 0; d < 2 * t->Dh; d++)
+                dot += t->k[i / 16][(d / 2 * 16 + i % 16) * 2 + d % 2] * t->q[r * 2 * t->Dh + d];
+            p[i] = (float)dot * t->k_scale[i / 16][i % 16] * t->q_scale[r];
+            top = fmaxf(top, p[i]);
+        }
+        float alpha = exp2f(t->m[r] - top);
+        for (int d = 0; d < t->Dv; d++) o[d] *= alpha;
+        for (int i = t->lo[r]; i < t->hi[r]; i++) {
+            float weight = exp2f(p[i] - top);
+            sum += weight;
+            for (int d = 0; d < t->Dv; d++) o[d] += weight * reattn__half_to_float(t->v[(int64_t)i * t->Dv + d]);
+        }
+        t->l[r] = t->l[r] * alpha + sum;
+        t->m[r] = top;
     }
 }
 
@@ -153,6 +218,10 @@ const reattn__kernels reattn__kernels_scalar = {
     .scan_few = scan_few_scalar,
     .attend = attend_scalar,
     .attend_few = attend_few_scalar,
-    .scan_f16 = scan_f16_scalar,
-    .attend_f16 = attend_f16_scalar,
+    .scan8 = scan8_scalar,
+    .dot15 = dot15_scalar,
+    .split_block = split_block_scalar,
+    .turn_row = turn_row_scalar,
+    .pack_block = pack_block_scalar,
+    .attend_row16 = attend_row16_scalar,
 };

@@ -26,12 +26,15 @@ size_t reattn__row_bytes(int type, int D)
 
 float reattn__row_max(int type)
 {
-    return type == REATTN_F32 ? FLT_MAX : type == REATTN_F16 ? 65504.0f : 65504.0f * 127.0f;
+    return type == REATTN_F32     ? FLT_MAX
+           : type == REATTN_F16   ? 65504.0f
+           : type == REATTN_SPLIT ? 1e30f
+                                  : 65504.0f * 127.0f;
 }
 
 const char *reattn__row_name(int type)
 {
-    return type == REATTN_F32 ? "f32" : type == REATTN_F16 ? "f16" : "q8_0";
+    return type == REATTN_F32 ? "f32" : type == REATTN_F16 ? "f16" : type == REATTN_SPLIT ? "split" : "q8_0";
 }
 
 uint16_t reattn__q8_encode(const float *x, int8_t *q)

@@ -7,13 +7,15 @@
 
 #include "block.h"
 #include "row.h"
+#include "split.h"
 
 typedef struct layer_store {
     reattn__layer shape;
-    size_t row_k, row_v, page_bytes;
-    unsigned char **pages; /* [n_page] */
-    float *norms;          /* [n_page][Hk] no key of the page is longer */
-    int64_t n;             /* tokens held */
+    size_t keys_bytes, row_v, page_bytes; /* of a head's keys in a page, of a row of values, of a page */
+    unsigned char **pages;                /* [n_page] */
+    reattn__split_bound *bounds;          /* [n_page][Hk], for split keys */
+    float *mean;                          /* [Hk][D] mean key of the first page, for split keys of those behind it */
+    int64_t n;                            /* tokens held */
 } layer_store;
 
 struct reattn__store {
@@ -23,9 +25,26 @@ struct reattn__store {
     layer_store *layers;
 };
 
+/* Bytes of a head's keys in a page; 0 when the type cannot hold them. */
+static size_t keys_bytes(int type, int D)
+{
+    return type == REATTN_SPLIT ? reattn__split_front_bytes(D) + reattn__split_back_bytes(D)
+                                : reattn__row_bytes(type, D) * REATTN__PAGE;
+}
+
+size_t reattn__store_key_bytes(int type, int D)
+{
+    return keys_bytes(type, D) / REATTN__PAGE;
+}
+
+size_t reattn__store_scan_bytes(int type, int D)
+{
+    return type == REATTN_SPLIT ? reattn__split_front_bytes(D) / REATTN__PAGE : reattn__row_bytes(type, D);
+}
+
 static size_t page_bytes(const reattn__layer *l, int type_k, int type_v)
 {
-    return (reattn__row_bytes(type_k, l->D) + reattn__row_bytes(type_v, l->Dv)) * (size_t)l->Hk * REATTN__PAGE;
+    return (keys_bytes(type_k, l->D) + reattn__row_bytes(type_v, l->Dv) * REATTN__PAGE) * (size_t)l->Hk;
 }
 
 static int64_t pages_for(int64_t n)
@@ -43,8 +62,9 @@ uint64_t reattn__store_bytes_for(const reattn__layer *layers, int n_layer, int t
 int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, int type_v, uint64_t limit,
                          reattn__store **out, reattn_error *err)
 {
+    if (type_v == REATTN_SPLIT) return reattn__fail(err, REATTN_E_ARG, "values cannot be split: use -ctv f32, f16 or q8_0");
     for (int l = 0; l < n_layer; l++) {
-        int bad = reattn__row_bytes(type_k, layers[l].D) == 0 ? layers[l].D : 0;
+        int bad = keys_bytes(type_k, layers[l].D) == 0 ? layers[l].D : 0;
         if (!bad && reattn__row_bytes(type_v, layers[l].Dv) == 0) bad = layers[l].Dv;
         if (bad)
             return reattn__fail(err, REATTN_E_ARG, "layer %d has heads of %d values: q8_0 needs a multiple of 32, use f16",
@@ -62,7 +82,7 @@ int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, i
     s->limit = limit;
     for (int l = 0; l < n_layer; l++) {
         s->layers[l].shape = layers[l];
-        s->layers[l].row_k = reattn__row_bytes(type_k, layers[l].D);
+        s->layers[l].keys_bytes = keys_bytes(type_k, layers[l].D);
         s->layers[l].row_v = reattn__row_bytes(type_v, layers[l].Dv);
         s->layers[l].page_bytes = page_bytes(&layers[l], type_k, type_v);
     }
@@ -70,17 +90,21 @@ int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, i
     return REATTN_OK;
 }
 
+/* A page of all layers is one piece of memory, so that it can lie in few, large pages of the machine. */
+static size_t slab_bytes(const reattn__store *s)
+{
+    size_t bytes = 0;
+    for (int l = 0; l < s->n_layer; l++) bytes += s->layers[l].page_bytes;
+    return bytes;
+}
+
 /* Gives back pages beyond the first n_page. */
 static void drop_pages(reattn__store *s, int64_t n_page)
 {
-    for (int l = 0; l < s->n_layer; l++) {
-        layer_store *ls = &s->layers[l];
-        for (int64_t p = n_page; p < s->n_page; p++) {
-            reattn__free(ls->pages[p]);
-            s->bytes -= ls->page_bytes;
-        }
+    for (; s->n_page > n_page; s->n_page--) {
+        reattn__free(s->layers[0].pages[s->n_page - 1]);
+        s->bytes -= slab_bytes(s);
     }
-    s->n_page = REATTN__MIN(s->n_page, n_page);
 }
 
 void reattn__store_free(reattn__store *s)
@@ -89,10 +113,16 @@ void reattn__store_free(reattn__store *s)
     drop_pages(s, 0);
     for (int l = 0; l < s->n_layer; l++) {
         free(s->layers[l].pages);
-        free(s->layers[l].norms);
+        free(s->layers[l].bounds);
+        free(s->layers[l].mean);
     }
     free(s->layers);
     free(s);
+}
+
+const reattn__layer *reattn__store_shape(const reattn__store *s, int layer)
+{
+    return &s->layers[layer].shape;
 }
 
 uint64_t reattn__store_bytes(const reattn__store *s)
@@ -108,9 +138,12 @@ static int grow_tables(reattn__store *s, int64_t n_page, reattn_error *err)
         unsigned char **pages = realloc(s->layers[l].pages, (size_t)cap * sizeof *pages);
         if (!pages) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
         s->layers[l].pages = pages;
-        float *norms = realloc(s->layers[l].norms, (size_t)cap * (size_t)s->layers[l].shape.Hk * sizeof *norms);
-        if (!norms) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
-        s->layers[l].norms = norms;
+        if (s->type_k != REATTN_SPLIT) continue;
+        layer_store *ls = &s->layers[l];
+        reattn__split_bound *bounds = realloc(ls->bounds, (size_t)cap * (size_t)ls->shape.Hk * sizeof *bounds);
+        if (bounds) ls->bounds = bounds;
+        if (!ls->mean) ls->mean = malloc((size_t)ls->shape.Hk * (size_t)ls->shape.D * sizeof *ls->mean);
+        if (!bounds || !ls->mean) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
     }
     s->cap_page = cap;
     return REATTN_OK;
@@ -119,29 +152,27 @@ static int grow_tables(reattn__store *s, int64_t n_page, reattn_error *err)
 /* Takes one page in every layer, or none. */
 static int take_page(reattn__store *s, reattn_error *err)
 {
-    int l;
-    for (l = 0; l < s->n_layer; l++) {
+    unsigned char *at = reattn__alloc(slab_bytes(s));
+    if (!at)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the store holds %.1f MiB for %lld tokens and cannot grow",
+                            (double)s->bytes / 1048576, (long long)(s->n_page * REATTN__PAGE));
+    for (int l = 0; l < s->n_layer; l++) {
         layer_store *ls = &s->layers[l];
-        ls->pages[s->n_page] = reattn__alloc(ls->page_bytes);
-        if (!ls->pages[s->n_page]) break;
-        for (int h = 0; h < ls->shape.Hk; h++) ls->norms[s->n_page * ls->shape.Hk + h] = 0;
+        ls->pages[s->n_page] = at;
+        at += ls->page_bytes;
+        for (int h = 0; h < ls->shape.Hk && ls->bounds; h++)
+            ls->bounds[s->n_page * ls->shape.Hk + h] = (reattn__split_bound){0};
     }
-    if (l == s->n_layer) {
-        for (l = 0; l < s->n_layer; l++) s->bytes += s->layers[l].page_bytes;
-        s->n_page++;
-        return REATTN_OK;
-    }
-    while (l-- > 0) reattn__free(s->layers[l].pages[s->n_page]);
-    return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the store holds %.1f MiB for %lld tokens and cannot grow",
-                        (double)s->bytes / 1048576, (long long)(s->n_page * REATTN__PAGE));
+    s->bytes += slab_bytes(s);
+    s->n_page++;
+    return REATTN_OK;
 }
 
 int reattn__store_reserve(reattn__store *s, int64_t n, reattn_error *err)
 {
     int64_t n_page = pages_for(n);
-    uint64_t per_page = 0;
+    uint64_t per_page = slab_bytes(s);
     if (n_page <= s->n_page) return REATTN_OK;
-    for (int l = 0; l < s->n_layer; l++) per_page += s->layers[l].page_bytes;
     if (s->limit && (uint64_t)n_page * per_page > s->limit)
         return reattn__fail(err, REATTN_E_LIMIT,
                             "%lld tokens need %.1f MiB of keys and values, the limit is %.1f MiB: raise --mem-limit, or "
@@ -166,27 +197,58 @@ static int check_range(const float *x, int64_t n, int type, int layer, const cha
     return REATTN_OK;
 }
 
-/* Where the block of token `at` of a head's keys lies in its page. */
+/* Where the block of token `at` of a head's keys lies, for types of which a page holds one head after the other. */
 static unsigned char *block_k(const layer_store *ls, int head, int64_t at)
 {
-    size_t row = (size_t)head * REATTN__PAGE + (size_t)(at % REATTN__PAGE / REATTN__BLOCK * REATTN__BLOCK);
-    return ls->pages[at / REATTN__PAGE] + row * ls->row_k;
+    size_t block = (size_t)(at % REATTN__PAGE / REATTN__BLOCK), bytes = ls->keys_bytes / REATTN__PAGE * REATTN__BLOCK;
+    return ls->pages[at / REATTN__PAGE] + (size_t)head * ls->keys_bytes + block * bytes;
+}
+
+/* A head's split keys in the page of token `at`. */
+static reattn__split split_of(const layer_store *ls, int head, int64_t at)
+{
+    unsigned char *page = ls->pages[at / REATTN__PAGE];
+    size_t front = reattn__split_front_bytes(ls->shape.D), back = reattn__split_back_bytes(ls->shape.D);
+    return (reattn__split){page + (size_t)head * front, page + (size_t)ls->shape.Hk * front + (size_t)head * back};
 }
 
 /* Where the row of token `at` of a head's values lies. */
 static unsigned char *row_v(const layer_store *ls, int head, int64_t at)
 {
-    size_t keys = ls->row_k * (size_t)ls->shape.Hk * REATTN__PAGE;
-    return ls->pages[at / REATTN__PAGE] + keys +
+    return ls->pages[at / REATTN__PAGE] + ls->keys_bytes * (size_t)ls->shape.Hk +
            ((size_t)head * REATTN__PAGE + (size_t)(at % REATTN__PAGE)) * ls->row_v;
 }
 
-/* Half a per cent covers the rounding of the stored key and of this sum. */
-static void note_norm(layer_store *ls, int head, int64_t at, const float *k)
+/* What is subtracted from the split keys of a page: the first page has nothing, those behind it the first one's mean. */
+static const float *mean_of(const layer_store *ls, int head, int64_t at)
 {
-    float sum = 0, *norm = &ls->norms[at / REATTN__PAGE * ls->shape.Hk + head];
-    for (int d = 0; d < ls->shape.D; d++) sum += k[d] * k[d];
-    *norm = fmaxf(*norm, sqrtf(sum) * 1.005f + 1e-3f);
+    return at < REATTN__PAGE ? NULL : ls->mean + (size_t)head * (size_t)ls->shape.D;
+}
+
+/* The first page is full. */
+static void take_mean(layer_store *ls, int head)
+{
+    int D = ls->shape.D;
+    float *key = ls->mean + (size_t)head * (size_t)D;
+    double sum[512] = {0};
+    reattn__split keys = split_of(ls, head, 0);
+    for (int i = 0; i < REATTN__PAGE; i++) {
+        reattn__split_get(&keys, D, i, i + 1, NULL, key, 1);
+        for (int d = 0; d < D; d++) sum[d] += (double)key[d];
+    }
+    for (int d = 0; d < D; d++) key[d] = (float)(sum[d] / REATTN__PAGE);
+}
+
+static void put_key(layer_store *ls, int type, int head, int64_t at, const float *k)
+{
+    if (type != REATTN_SPLIT) {
+        reattn__block_put(type, ls->shape.D, k, block_k(ls, head, at), (int)(at % REATTN__BLOCK));
+        return;
+    }
+    reattn__split keys = split_of(ls, head, at);
+    reattn__split_put(&keys, ls->shape.D, (int)(at % REATTN__PAGE), k, mean_of(ls, head, at),
+                      &ls->bounds[at / REATTN__PAGE * ls->shape.Hk + head]);
+    if (at == REATTN__PAGE - 1) take_mean(ls, head);
 }
 
 int reattn__store_append(reattn__store *s, int layer, int64_t T, const float *k, const float *v, reattn_error *err)
@@ -201,8 +263,7 @@ int reattn__store_append(reattn__store *s, int layer, int64_t T, const float *k,
     for (int64_t t = 0; t < T; t++) {
         for (int h = 0; h < Hk; h++) {
             int64_t at = ls->n + t;
-            reattn__block_put(s->type_k, D, k + (t * Hk + h) * D, block_k(ls, h, at), (int)(at % REATTN__BLOCK));
-            note_norm(ls, h, at, k + (t * Hk + h) * D);
+            put_key(ls, s->type_k, h, at, k + (t * Hk + h) * D);
             reattn__row_encode(s->type_v, Dv, v + (t * Hk + h) * Dv, 1, row_v(ls, h, at));
         }
     }
@@ -225,10 +286,15 @@ void reattn__store_read_k(const reattn__store *s, int layer, int head, int64_t f
                           int64_t stride)
 {
     const layer_store *ls = &s->layers[layer];
+    int64_t room = s->type_k == REATTN_SPLIT ? REATTN__PAGE : REATTN__BLOCK; /* what one call below can read */
     while (count > 0) {
-        int lo = (int)(first % REATTN__BLOCK);
-        int hi = (int)REATTN__MIN((int64_t)REATTN__BLOCK, lo + count);
-        reattn__block_get(s->type_k, ls->shape.D, block_k(ls, head, first), lo, hi, out, stride);
+        int lo = (int)(first % room), hi = (int)REATTN__MIN(room, lo + count);
+        if (s->type_k == REATTN_SPLIT) {
+            reattn__split keys = split_of(ls, head, first);
+            reattn__split_get(&keys, ls->shape.D, lo, hi, mean_of(ls, head, first), out, stride);
+        } else {
+            reattn__block_get(s->type_k, ls->shape.D, block_k(ls, head, first), lo, hi, out, stride);
+        }
         out += hi - lo;
         first += hi - lo;
         count -= hi - lo;
@@ -247,16 +313,19 @@ void reattn__store_read_v(const reattn__store *s, int layer, int head, int64_t f
     }
 }
 
-bool reattn__store_stretch(const reattn__store *s, int layer, int head, int64_t at, reattn__stretch *out)
+bool reattn__store_planes(const reattn__store *s, int layer, int head, int64_t at, reattn__planes *out)
 {
     const layer_store *ls = &s->layers[layer];
-    if (s->type_k != REATTN_F16) return false;
-    at = at / REATTN__BLOCK * REATTN__BLOCK;
-    *out = (reattn__stretch){
-        .k = (const uint16_t *)block_k(ls, head, at),
-        .v = s->type_v == REATTN_F16 ? (const uint16_t *)row_v(ls, head, at) : NULL,
-        .n_block = (int)((REATTN__PAGE - at % REATTN__PAGE) / REATTN__BLOCK),
-        .norm = ls->norms[at / REATTN__PAGE * ls->shape.Hk + head],
+    if (s->type_k != REATTN_SPLIT) return false;
+    *out = (reattn__planes){
+        .keys = split_of(ls, head, at),
+        .mean = mean_of(ls, head, at),
+        .bound = ls->bounds[at / REATTN__PAGE * ls->shape.Hk + head],
     };
     return true;
+}
+
+const uint16_t *reattn__store_half_values(const reattn__store *s, int layer, int head, int64_t at)
+{
+    return s->type_v == REATTN_F16 ? (const uint16_t *)row_v(&s->layers[layer], head, at) : NULL;
 }

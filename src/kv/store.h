@@ -2,9 +2,10 @@
  *
  * Memory: a page holds PAGE tokens of one layer, head by head, so that what belongs to one KV head lies together:
  *
- *     page = [ K head 0: PAGE / 16 blocks | K head 1 | ... | V head 0: PAGE rows | V head 1 | ... ]
- *     block = 16 keys, dimension by dimension (block.h); row = Dv values of one token
- *     values are f32, f16, or q8_0 (for each 32: a half scale and signed bytes)
+ *     page = [ K head 0 | K head 1 | ... | V head 0: PAGE rows | V head 1 | ... ]
+ *     keys of a head: blocks of 16 keys, dimension by dimension (block.h); or split in two planes (split.h), and then
+ *     the front parts of all heads come before the back parts
+ *     row = Dv values of one token: f32, f16, or q8_0 (for each 32: a half scale and signed bytes)
  *
  * The store grows page by page; nothing that was stored is ever moved. Room is taken for all layers at once, before a
  * step (reserve), so that a step either fits or leaves everything as it was. One thread at a time writes; any number
@@ -13,9 +14,10 @@
 #define REATTN_STORE_H
 
 #include "base/base.h"
+#include "kv/split.h"
 #include "reattn/reattn.h"
 
-#define REATTN__PAGE 256
+#define REATTN__PAGE REATTN__SPLIT_KEYS
 
 /* Shape of one attention layer, as the model's graph has it. */
 typedef struct reattn__layer {
@@ -27,13 +29,18 @@ typedef struct reattn__layer {
 typedef struct reattn__store reattn__store;
 
 /* `layers` [n_layer] is copied. limit: most bytes, 0 = none. Errors: E_ARG (q8_0 with a head size that is not a
- * multiple of 32), E_NOMEM. */
+ * multiple of 32, split values), E_NOMEM. */
 int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, int type_v, uint64_t limit,
                          reattn__store **out, reattn_error *err);
 void reattn__store_free(reattn__store *store);
 
+const reattn__layer *reattn__store_shape(const reattn__store *store, int layer);
+
 /* Bytes that n tokens take. */
 uint64_t reattn__store_bytes_for(const reattn__layer *layers, int n_layer, int type_k, int type_v, int64_t n);
+/* Bytes of one head's key of D values: all of them, and those that a scan of q . k reads. */
+size_t reattn__store_key_bytes(int type, int D);
+size_t reattn__store_scan_bytes(int type, int D);
 /* Bytes taken now. */
 uint64_t reattn__store_bytes(const reattn__store *store);
 
@@ -53,14 +60,15 @@ void reattn__store_read_k(const reattn__store *store, int layer, int head, int64
 /* Reads values as f32 rows: out [count][Dv]. */
 void reattn__store_read_v(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out);
 
-/* A stretch of a KV head's f16 blocks that lie one after the other in a page. */
-typedef struct reattn__stretch {
-    const uint16_t *k; /* [n_block][D][16] */
-    const uint16_t *v; /* [16 * n_block][Dv] f16 rows, or NULL if values are of another type */
-    int n_block;
-    float norm; /* no key in them is longer */
-} reattn__stretch;
-/* The stretch that starts with the block of token `at` and ends with the page; false if keys are not kept as f16. */
-bool reattn__store_stretch(const reattn__store *store, int layer, int head, int64_t at, reattn__stretch *out);
+/* A KV head's split keys in one page (split.h). */
+typedef struct reattn__planes {
+    reattn__split keys;
+    const float *mean; /* [D] or NULL */
+    reattn__split_bound bound;
+} reattn__planes;
+/* Those of the page of token `at`; false if keys are of another type. */
+bool reattn__store_planes(const reattn__store *store, int layer, int head, int64_t at, reattn__planes *out);
+/* The row of token `at` and those behind it in its page, if values are f16; else NULL. */
+const uint16_t *reattn__store_half_values(const reattn__store *store, int layer, int head, int64_t at);
 
 #endif

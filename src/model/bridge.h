@@ -36,6 +36,8 @@ int reattn__native_create(reattn_model *model, int64_t n_ctx, int64_t chunk, int
                           int n_threads, reattn__native **out, reattn_error *err);
 void reattn__native_free(reattn__native *native);
 int reattn__native_run(reattn__native *native, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err);
+/* Benches only: fills the cache up to n tokens with copies of the first `from` of them, at the positions that follow. */
+int reattn__native_stretch(reattn__native *native, int64_t from, int64_t n, reattn_error *err);
 int reattn__native_rewind(reattn__native *native, int64_t n, reattn_error *err);
 const float *reattn__native_logits(const reattn__native *native, int64_t t);
 

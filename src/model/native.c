@@ -12,7 +12,7 @@ struct reattn__native {
 
 static enum ggml_type ggml_type_of(int dtype)
 {
-    return dtype == REATTN_F32 ? GGML_TYPE_F32 : dtype == REATTN_F16 ? GGML_TYPE_F16 : GGML_TYPE_Q8_0;
+    return dtype == REATTN_F32 ? GGML_TYPE_F32 : dtype == REATTN_Q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
 }
 
 int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int type_k, int type_v, bool flash,
@@ -30,6 +30,9 @@ int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int typ
     cp.n_ctx = (uint32_t)n_ctx;
     cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
     cp.n_threads = cp.n_threads_batch = n_threads;
+    /* A second sequence in the same cells, for stretch. */
+    cp.n_seq_max = 2;
+    cp.kv_unified = true;
     cp.flash_attn_type = flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
     cp.type_k = ggml_type_of(type_k);
     cp.type_v = ggml_type_of(type_v);
@@ -71,6 +74,43 @@ int reattn__native_run(reattn__native *b, const int32_t *tokens, int64_t T, int6
     b->n += T;
     b->n_logits = n_logits;
     return REATTN_OK;
+}
+
+int reattn__native_stretch(reattn__native *b, int64_t from, int64_t n, reattn_error *err)
+{
+    llama_memory_t memory = llama_get_memory(b->ctx);
+    int32_t any = 1;
+    if (from < 1 || from > b->n || n + 1 > b->n_ctx)
+        return reattn__fail(err, REATTN_E_ARG, "cannot fill %lld of %lld tokens with copies of %lld", (long long)n,
+                            (long long)b->n_ctx, (long long)from);
+    uint8_t *state = NULL;
+    bool ok = true;
+    for (int64_t at = b->n, count; at < n && ok; at += count) {
+        count = REATTN__MIN(from, n - at);
+        /* Out as a sequence of its own; back into free cells, moved, and joined to ours. */
+        llama_memory_seq_cp(memory, 0, 1, 0, (llama_pos)count);
+        size_t bytes = llama_state_seq_get_size(b->ctx, 1);
+        uint8_t *grown = realloc(state, bytes);
+        if (!grown) {
+            free(state);
+            return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+        }
+        state = grown;
+        ok = llama_state_seq_get_data(b->ctx, state, bytes, 1) == bytes;
+        llama_memory_seq_rm(memory, 1, -1, -1);
+        ok = ok && llama_state_seq_set_data(b->ctx, state, bytes, 1) != 0;
+        llama_memory_seq_add(memory, 1, 0, -1, (llama_pos)at);
+        llama_memory_seq_cp(memory, 1, 0, -1, -1);
+        llama_memory_seq_rm(memory, 1, -1, -1);
+    }
+    free(state);
+    if (!ok)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "libllama cannot copy parts of this model's cache: %s",
+                            reattn__llama_complaint());
+    b->n = n;
+    /* The next step turns the keys to their new positions: done here, it is in nobody's time. */
+    int code = reattn__native_run(b, &any, 1, 0, err);
+    return code == REATTN_OK ? reattn__native_rewind(b, n, err) : code;
 }
 
 int reattn__native_rewind(reattn__native *b, int64_t n, reattn_error *err)

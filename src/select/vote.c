@@ -10,13 +10,33 @@ typedef struct tally {
     double votes, best;
 } tally;
 
-/* Votes down, then best score down, then position up. */
-static int by_votes(const void *x, const void *y)
+/* Votes down, then best score down, then position up: a total order. */
+static bool before(const tally *a, const tally *b)
 {
-    const tally *a = x, *b = y;
-    if (a->votes != b->votes) return a->votes > b->votes ? -1 : 1;
-    if (a->best != b->best) return a->best > b->best ? -1 : 1;
-    return a->pos < b->pos ? -1 : a->pos > b->pos;
+    if (a->votes != b->votes) return a->votes > b->votes;
+    if (a->best != b->best) return a->best > b->best;
+    return a->pos < b->pos;
+}
+
+/* Moves the m that come first to the front, in any order (quickselect). */
+static void keep_first(tally *t, int64_t n, int64_t m)
+{
+    int64_t lo = 0, hi = n - 1;
+    while (lo < hi) {
+        tally pivot = t[lo + (hi - lo) / 2];
+        int64_t i = lo - 1, j = hi + 1;
+        for (;;) {
+            while (before(&t[++i], &pivot)) continue;
+            while (before(&pivot, &t[--j])) continue;
+            if (i >= j) break;
+            tally swap = t[i];
+            t[i] = t[j];
+            t[j] = swap;
+        }
+        if (j + 1 == m) return;
+        if (j + 1 > m) hi = j; /* of the two halves, the one that the m-th lies in */
+        else lo = j + 1;
+    }
 }
 
 static int by_value(const void *x, const void *y)
@@ -43,13 +63,18 @@ static void cast(tally *table, uint64_t mask, const reattn_hit *hit, double weig
 static void cast_query(tally *table, uint64_t mask, const reattn_hit *hits, int top_k, reattn_vote vote, double scale)
 {
     double sum = 0, top = -INFINITY;
+    if (vote == REATTN_VOTE_COUNT) {
+        for (int i = 0; i < top_k; i++)
+            if (hits[i].pos >= 0) cast(table, mask, &hits[i], 1);
+        return;
+    }
     for (int i = 0; i < top_k; i++)
         if (hits[i].pos >= 0 && hits[i].score > top) top = hits[i].score;
     for (int i = 0; i < top_k; i++)
         if (hits[i].pos >= 0) sum += exp(scale * (hits[i].score - top));
     for (int i = 0; i < top_k; i++) {
         if (hits[i].pos < 0) continue;
-        cast(table, mask, &hits[i], vote == REATTN_VOTE_MASS ? exp(scale * (hits[i].score - top)) / sum : 1);
+        cast(table, mask, &hits[i], exp(scale * (hits[i].score - top)) / sum);
     }
 }
 
@@ -66,7 +91,7 @@ int reattn__votes(const reattn_hit *hits, int64_t n_query, int top_k, reattn_vot
     for (uint64_t i = 0; i < size; i++)
         if (table[i].pos >= 0) table[n++] = table[i];
     if (n > (uint64_t)m) {
-        qsort(table, n, sizeof *table, by_votes);
+        keep_first(table, (int64_t)n, m);
         n = (uint64_t)m;
     }
     for (uint64_t i = 0; i < n; i++) kept[i] = table[i].pos;

@@ -33,12 +33,14 @@
       "count positions through the scope, or keep those of the text")                                                  \
     X(tail, INT, "tail", NULL, "W", 0, 4096, 64, NULL, "the last W tokens of a prompt are a chunk of their own")       \
     X(chunk, INT, "chunk", NULL, "C", 1, 4096, 512, NULL, "tokens of a prompt that are read at a time")                \
-    X(type_k, ENUM, "cache-type-k", "-ctk", "TYPE", 0, 2, 1, "f32|f16|q8_0", "how keys are stored")                    \
+    X(type_k, ENUM, "cache-type-k", "-ctk", "TYPE", 0, 3, 3, "f32|f16|q8_0|split", "how keys are stored")                \
     X(type_v, ENUM, "cache-type-v", "-ctv", "TYPE", 0, 2, 1, "f32|f16|q8_0", "how values are stored")                  \
     X(ctx_limit, INT, "ctx-size", "-c", "N", 0, TOKENS_MAX, 0, NULL, "most tokens a session may hold (0 = no limit)")  \
     X(mem_limit, BYTES, "mem-limit", NULL, "BYTES", 0, INT64_MAX, 0, NULL,                                             \
       "most memory for keys and values, e.g. 512M, 8G (0 = no limit)")                                                 \
-    X(n_threads, INT, "threads", "-t", "N", 0, 1024, 0, NULL, "threads (0 = all cores)")
+    X(n_threads, INT, "threads", "-t", "N", 0, 1024, 0, NULL, "threads (0 = all cores)")                               \
+    X(flash, ENUM, "flash-attn", "-fa", "WHEN", 0, 2, 0, "auto|on|off",                                                \
+      "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")
 
 static const reattn_option table[] = {
 #define ROW(field, kind, name, alias, arg, min, max, def, choices, help)                                               \

@@ -36,6 +36,10 @@ static int create_engine(reattn_session *s, reattn_error *err)
     int code = share_ropes(s, err);
     if (code == REATTN_OK)
         code = reattn__store_create(s->layers, s->n_layer, p->type_k, p->type_v, (uint64_t)p->mem_limit, &s->store, err);
+    if (code == REATTN_OK && s->policy->finite) {
+        s->turned = calloc((size_t)s->n_layer, sizeof *s->turned);
+        if (!s->turned) code = reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    }
     if (code == REATTN_OK && s->policy->create)
         code = s->policy->create(p, s->layers, s->n_layer, &s->policy_state, err);
     if (code == REATTN_OK)
@@ -50,6 +54,7 @@ static int create_native(reattn_session *s, reattn_error *err)
     int64_t n_ctx = s->params.ctx_limit ? s->params.ctx_limit : info.n_ctx_train;
     /* libllama's flash attention rounds an f32 cache to f16; whoever asks for f32 wants it. */
     bool flash = s->params.type_k != REATTN_F32 || s->params.type_v != REATTN_F32;
+    if (s->params.flash != REATTN_FLASH_AUTO) flash = s->params.flash == REATTN_FLASH_ON;
     return reattn__native_create(s->model, n_ctx, s->params.chunk, s->params.type_k, s->params.type_v, flash,
                                  s->params.n_threads, &s->native, err);
 }
@@ -86,6 +91,8 @@ void reattn_session_free(reattn_session *s)
     reattn__store_free(s->store);
     if (s->policy->destroy) s->policy->destroy(s->policy_state);
     reattn__plan_free(&s->plan);
+    for (int l = 0; s->turned && l < s->n_layer; l++) reattn__turned_free(&s->turned[l]);
+    free(s->turned);
     for (int i = 0; i < s->n_rope; i++) reattn__rope_table_free(&s->ropes[i]);
     for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&s->attend_work[i]);
     free(s->ropes);
@@ -127,6 +134,7 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
     s->anchored = REATTN__MIN(s->anchored, n / s->params.chunk * s->params.chunk);
     if (s->native) return reattn__native_rewind(s->native, n, err);
     reattn__store_truncate(s->store, n);
+    for (int l = 0; s->turned && l < s->n_layer; l++) reattn__turned_forget(&s->turned[l]);
     if (s->policy->forget) s->policy->forget(s->policy_state);
     return REATTN_OK;
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "attend/attend.h"
+#include "attend/turned.h"
 #include "model/bridge.h"
 #include "policy/policy.h"
 
@@ -27,6 +28,7 @@ struct reattn_session {
     reattn__plan plan;
     reattn__rope_table *ropes; /* [n_rope] one for each way in which layers rotate */
     int n_rope, *rope_of;      /* [n_layer] which */
+    reattn__turned *turned; /* [n_layer] rotated keys of the scope, if the policy's scope is finite; else NULL */
     reattn__buffer attend_work[REATTN__ATTEND_BUFFERS];
 
     bool decode, want_logits; /* of the step at hand */

@@ -60,7 +60,8 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     reattn__attend_args args = {
         .q = q, .T = T, .q_first = s->n - T, .H = shape->H,
         .src = {.store = s->store, .layer = layer, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
-        .scale = shape->kq_scale, .rope = &s->ropes[s->rope_of[layer]], .lists = s->plan.lists,
+        .scale = shape->kq_scale, .rope = &s->ropes[s->rope_of[layer]],
+        .turned = s->turned ? &s->turned[layer] : NULL, .lists = s->plan.lists,
         .n_list = s->plan.n_list, .n_threads = s->params.n_threads, .out = out, .work = s->attend_work,
     };
     code = reattn__attend(&args, err);

@@ -8,20 +8,30 @@ same "$SOURCE_DIR/tests/cli/help.expected" err
 run 0 --version
 grep -qE '^reattn [0-9]+\.[0-9]+\.[0-9]+ \(.+\)$' out || complain "reattn --version says:" "$(cat out)"
 
-for command in run chat info bench 'eval niah' 'eval recall' 'eval ppl' 'eval passkey' 'eval ruler' \
-    'eval infinitebench' 'eval longbench' 'eval leval' 'eval sources'; do
+for command in run chat info 'bench e2e' 'bench select' 'bench attend' 'eval niah' 'eval recall' 'eval ppl' \
+    'eval passkey' 'eval ruler' 'eval infinitebench' 'eval longbench' 'eval leval' 'eval sources'; do
     run 0 $command --help # a task is two words
     has out "usage: reattn $command"
     has out '--model FILE'
     has out 'Examples'
     ! grep -E '.{97}' out >long || complain "$what: too long for a terminal:" "$(cat long)"
     cp out direct
-    [[ $command == eval* ]] && continue
     run 0 help $command
     same direct out
 done
-run 0 help eval
-has out 'reattn eval TASK --help'
+for command in bench eval; do
+    run 0 $command --help
+    has out "reattn $command TASK --help"
+    has out '  plot '
+    cp out direct
+    run 0 help $command
+    same direct out
+done
+for command in 'bench select' 'bench plot' 'eval plot'; do
+    run 0 $command --help
+    ! grep -q -- --policy out || complain "$what: options of the engine mean nothing here"
+done
+
 run 0 run --help
 for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
     --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \

@@ -26,9 +26,10 @@ fails 2 '--cache-type-k q3' run -ctk q3
 fails 2 '--policy ' run --policy none
 fails 2 '--raw has no chat template' run -m none.gguf --raw -sys x -p x
 fails 2 'is on or off' run --json=maybe
-fails 2 'reattn bench e2e' bench
+fails 2 'reattn bench --help' bench
+fails 2 'did you mean select?' bench selekt
 fails 2 'there is no bench fast' bench fast
-fails 2 'such as 0,8K,16K' bench e2e -m none.gguf --depths 1,x
+fails 2 'such as 8K,16K' bench e2e -m none.gguf --depths 1,x
 fails 2 '--policy ' bench e2e -m none.gguf --policy native,none
 
 # The environment: our names, llama.cpp's names after them, the command line over both.

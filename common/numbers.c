@@ -1,5 +1,5 @@
-/* number_list.c - see number_list.h. */
-#include "number_list.h"
+/* numbers.c - see numbers.h. */
+#include "numbers.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static const char *number(const char *s, int64_t *out)
     return end;
 }
 
-int number_list_read(const char *option, const char *typed, int64_t min, int64_t max, numbers *out)
+int numbers_read(const char *option, const char *typed, int64_t min, int64_t max, numbers *out)
 {
     *out = (numbers){0};
     for (const char *s = typed;; s++) {
@@ -47,13 +47,13 @@ int number_list_read(const char *option, const char *typed, int64_t min, int64_t
             part[1] = part[0];
         if (!s || (*s && *s != ',') || part[0] < min || part[1] > max || part[1] < part[0] || part[2] < 1 ||
             (part[1] - part[0]) / part[2] >= MOST - out->n) {
-            number_list_free(out);
+            numbers_free(out);
             return wrong(option, typed, min, max);
         }
         int64_t more = (part[1] - part[0]) / part[2] + 1;
         int64_t *v = realloc(out->v, (size_t)(out->n + more) * sizeof *v);
         if (!v) {
-            number_list_free(out);
+            numbers_free(out);
             return cli_fail(EXIT_FAILED, "out of memory");
         }
         out->v = v;
@@ -64,7 +64,19 @@ int number_list_read(const char *option, const char *typed, int64_t min, int64_t
     }
 }
 
-void number_list_free(numbers *n)
+static int by_value(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+void numbers_sort(numbers *n)
+{
+    if (n->n)
+        qsort(n->v, (size_t)n->n, sizeof *n->v, by_value);
+}
+
+void numbers_free(numbers *n)
 {
     free(n->v);
     *n = (numbers){0};

@@ -3,6 +3,7 @@
 
 #include <cairo-svg.h>
 #include <cairo.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,8 +93,9 @@ color draw_density_color(double v)
 
 color draw_line_color(int i)
 {
-    static const color colors[] = {{0.12, 0.47, 0.71}, {0.84, 0.15, 0.16}, {0.17, 0.63, 0.17}, {1.00, 0.50, 0.05},
-                                   {0.58, 0.40, 0.74}, {0.55, 0.34, 0.29}, {0.89, 0.47, 0.76}, {0.09, 0.75, 0.81}};
+    /* They also differ for those who see few colours (Okabe and Ito). */
+    static const color colors[] = {{0.84, 0.37, 0.00}, {0.00, 0.45, 0.70}, {0.00, 0.62, 0.45}, {0.80, 0.47, 0.65},
+                                   {0.34, 0.71, 0.91}, {0.90, 0.62, 0.00}, {0.35, 0.35, 0.35}, {0.60, 0.55, 0.10}};
     return colors[i % (int)(sizeof colors / sizeof *colors)];
 }
 
@@ -109,13 +111,35 @@ void draw_rect(drawing *d, double x, double y, double w, double h, color fill)
     cairo_fill(d->cr);
 }
 
-void draw_line(drawing *d, const double (*points)[2], int n, double width, color c)
+void draw_line(drawing *d, const double (*points)[2], int n, double width, bool dashed, color c)
 {
+    static const double dash[] = {3, 4};
     set_color(d, c);
     cairo_set_line_width(d->cr, width);
     cairo_set_line_join(d->cr, CAIRO_LINE_JOIN_ROUND);
+    cairo_set_dash(d->cr, dash, dashed ? 2 : 0, 0);
     for (int i = 0; i < n; i++)
         (i ? cairo_line_to : cairo_move_to)(d->cr, points[i][0], points[i][1]);
+    cairo_stroke(d->cr);
+}
+
+void draw_mark(drawing *d, double x, double y, double size, int i, bool hollow)
+{
+    static const int corners[] = {0, 4, 3, 4};
+    static const double turn[] = {0, M_PI / 4, -M_PI / 2, 0};
+    const int shape = i % 4;
+    cairo_new_path(d->cr);
+    if (!corners[shape])
+        cairo_arc(d->cr, x, y, size, 0, 2 * M_PI);
+    for (int k = 0; k < corners[shape]; k++)
+        cairo_line_to(d->cr, x + 1.3 * size * cos(turn[shape] + 2 * M_PI * k / corners[shape]),
+                      y + 1.3 * size * sin(turn[shape] + 2 * M_PI * k / corners[shape]));
+    cairo_close_path(d->cr);
+    set_color(d, hollow ? (color){1, 1, 1} : draw_line_color(i));
+    cairo_fill_preserve(d->cr);
+    set_color(d, draw_line_color(i));
+    cairo_set_line_width(d->cr, 1.8);
+    cairo_set_dash(d->cr, NULL, 0, 0);
     cairo_stroke(d->cr);
 }
 
@@ -134,7 +158,7 @@ void draw_text(drawing *d, double x, double y, double align, double size, bool t
     set_color(d, c);
     cairo_translate(d->cr, x, y);
     if (turned)
-        cairo_rotate(d->cr, -1.5707963267948966);
+        cairo_rotate(d->cr, -M_PI / 2);
     cairo_move_to(d->cr, -align * width, 0);
     cairo_show_text(d->cr, text);
     cairo_restore(d->cr);
