@@ -42,6 +42,7 @@ struct options {
     const char *keys, *queries, *types_k, *types_v;
     int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
     bool seeded;
+    bool check_all;
 
     bool json, quiet, verbose, help, list_policies;
 
