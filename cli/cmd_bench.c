@@ -26,7 +26,7 @@ typedef struct bench {
     const options *opt;
     entry entries[2 * MAX_POLICIES];
     int n_entries;
-    numbers depths; /* ascending */
+    numbers depths;     /* ascending */
     const char *source; /* what the tokens are */
     reattn_model *model;
     int32_t *tokens; /* [n_tokens] the text, repeated up to the deepest token that is needed */

@@ -19,7 +19,7 @@ typedef struct picture {
     const char *names[MOST_LINES];
     int n_lines;
     chart_point *points; /* [2][n_lines][n_row] prompt, decode */
-    bool synthetic;     /* any */
+    bool synthetic;      /* any */
 } picture;
 
 static int find_columns(picture *p)

@@ -86,6 +86,8 @@ const arg args_table[] = {
      "keys that each query and head chooses"},
     {"--seeds", ARG_FLAG, BENCH_SELECT, G_BENCH, NULL, AT(seeded), 0, 0, NULL, NULL,
      "start each search with what the query before it chose, as decode does"},
+    {"--check-all", ARG_FLAG, BENCH_SELECT, G_BENCH, NULL, AT(check_all), 0, 0, NULL, NULL,
+     "compare every query of every layer with the law, at every CPU level"},
     {"--heads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(heads), 1, 1024, NULL, NULL,
      "query heads, without a model"},
     {"--kv-heads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(kv_heads), 1, 1024, NULL, NULL,

@@ -77,7 +77,7 @@ struct options {
     bool native_variants;
     const char *keys, *queries, *types_k, *types_v;
     int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
-    bool seeded;
+    bool seeded, check_all;
 
     eval_options eval;
 

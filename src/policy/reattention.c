@@ -7,25 +7,37 @@
 #include "select/topk.h"
 #include "select/vote.h"
 
-/* The last queries of a layer and what they chose: in decode their votes count too (the paper's q_cache_len). */
-typedef struct window {
-    float *x;         /* [recall_window][heads][d], oldest first */
-    reattn_hit *hits; /* [recall_window][heads][recall_k] */
-    int64_t n, upto;  /* queries held; the middle was searched for them up to here */
-} window;
-
-typedef struct recall {
-    int n_layer;
-    window *windows; /* [n_layer] */
-    reattn__buffer hits, topk_work, vote_work, head_hits, kept, spans, fresh;
-} recall;
-
 /* What stands for the queries: q itself, or the new keys or values against the old ones. */
 typedef struct probes {
     const float *x; /* [T][heads][d] */
     int heads, d;
     reattn__against against;
 } probes;
+
+/* The last queries of a layer and what they chose: in decode their votes count too (the paper's q_cache_len). There is
+ * room for twice as many, so that they seldom have to move. */
+typedef struct window {
+    float *x;         /* [2 recall_window][heads][d], the oldest at `first` */
+    reattn_hit *hits; /* [2 recall_window][heads][recall_k] */
+    int64_t first, n; /* queries held */
+    int64_t upto;     /* the middle was searched for them up to here */
+} window;
+
+static float *window_x(const window *w, const probes *p, int64_t i)
+{
+    return w->x + (w->first + i) * p->heads * p->d;
+}
+
+static reattn_hit *window_hits(const window *w, const probes *p, int64_t top_k, int64_t i)
+{
+    return w->hits + (w->first + i) * p->heads * top_k;
+}
+
+typedef struct recall {
+    int n_layer;
+    window *windows; /* [n_layer] */
+    reattn__buffer hits, topk_work, vote_work, head_hits, kept, spans, fresh;
+} recall;
 
 static probes probes_of(const reattn__step *s)
 {
@@ -65,11 +77,11 @@ static int catch_up(recall *r, const reattn__step *s, const probes *p, window *w
     if (w->n == 0 || end <= w->upto) return REATTN_OK;
     reattn_hit *fresh = reattn__buffer_need(&r->fresh, (size_t)(lists * top_k) * sizeof *fresh);
     if (!fresh) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the recall window");
-    int code = search(r, s, p, w->x, w->n, w->upto, end, NULL, fresh, err);
+    int code = search(r, s, p, window_x(w, p, 0), w->n, w->upto, end, NULL, fresh, err);
     if (code != REATTN_OK) return code;
     for (int64_t i = 0; i < lists; i++)
         for (int j = 0; j < top_k && fresh[i * top_k + j].pos >= 0; j++)
-            reattn__hit_insert(w->hits + i * top_k, top_k, fresh[i * top_k + j]);
+            reattn__hit_insert(window_hits(w, p, top_k, 0) + i * top_k, top_k, fresh[i * top_k + j]);
     w->upto = end;
     return REATTN_OK;
 }
@@ -80,15 +92,19 @@ static int remember(const reattn__step *s, const probes *p, window *w, const rea
 {
     int64_t R = s->params->recall_window, row = (int64_t)p->heads * p->d, list = (int64_t)p->heads * s->params->recall_k;
     if (!w->x) {
-        w->x = malloc((size_t)(R * row) * sizeof *w->x);
-        w->hits = malloc((size_t)(R * list) * sizeof *w->hits);
+        w->x = malloc((size_t)(2 * R * row) * sizeof *w->x);
+        w->hits = malloc((size_t)(2 * R * list) * sizeof *w->hits);
         if (!w->x || !w->hits) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the recall window");
     }
     int64_t add = REATTN__MIN(s->T, R), stay = REATTN__MIN(w->n, R - add);
-    memmove(w->x, w->x + (w->n - stay) * row, (size_t)(stay * row) * sizeof *w->x);
-    memmove(w->hits, w->hits + (w->n - stay) * list, (size_t)(stay * list) * sizeof *w->hits);
-    memcpy(w->x + stay * row, p->x + (s->T - add) * row, (size_t)(add * row) * sizeof *w->x);
-    memcpy(w->hits + stay * list, hits + (s->T - add) * list, (size_t)(add * list) * sizeof *w->hits);
+    w->first += w->n - stay;
+    if (w->first + stay + add > 2 * R) {
+        memmove(w->x, window_x(w, p, 0), (size_t)(stay * row) * sizeof *w->x);
+        memmove(w->hits, window_hits(w, p, s->params->recall_k, 0), (size_t)(stay * list) * sizeof *w->hits);
+        w->first = 0;
+    }
+    memcpy(window_x(w, p, stay), p->x + (s->T - add) * row, (size_t)(add * row) * sizeof *w->x);
+    memcpy(window_hits(w, p, s->params->recall_k, stay), hits + (s->T - add) * list, (size_t)(add * list) * sizeof *w->hits);
     w->n = stay + add;
     w->upto = end;
     return REATTN_OK;
@@ -158,7 +174,7 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     /* The middle is [keep, end); where nothing is recalled now it is empty, and searched later for the window. */
     int64_t end = now ? REATTN__MAX(s->n - par->local, par->keep) : par->keep;
     if (s->decode && !now) return plan_without(s, plan, err);
-    if (!s->decode) w->n = 0; /* a prompt's chunk votes alone: its bits do not depend on what came before a restore */
+    if (!s->decode) w->first = w->n = 0; /* a prompt's chunk votes alone: its bits do not depend on what came before a restore */
 
     /* Hits of the window's queries, then of this step's: one array, so that they vote in order. */
     int64_t list = (int64_t)p.heads * par->recall_k, old = REATTN__MIN(w->n, par->recall_window - 1);
@@ -166,8 +182,8 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     if (!hits) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for hits");
     int code = old > 0 ? catch_up(r, s, &p, w, end, err) : REATTN_OK;
     if (code != REATTN_OK) return code;
-    const reattn_hit *last = s->decode && w->n > 0 ? w->hits + (w->n - 1) * list : NULL;
-    if (old > 0) memcpy(hits, w->hits + (w->n - old) * list, (size_t)(old * list) * sizeof *hits);
+    const reattn_hit *last = s->decode && w->n > 0 ? window_hits(w, &p, par->recall_k, w->n - 1) : NULL;
+    if (old > 0) memcpy(hits, window_hits(w, &p, par->recall_k, w->n - old), (size_t)(old * list) * sizeof *hits);
     code = search(r, s, &p, p.x, s->T, par->keep, end, last, hits + old * list, err);
     if (code == REATTN_OK) code = remember(s, &p, w, hits + old * list, end, err);
     if (code != REATTN_OK) return code;
@@ -178,7 +194,7 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
 static void forget(void *state)
 {
     recall *r = state;
-    for (int l = 0; l < r->n_layer; l++) r->windows[l].n = 0;
+    for (int l = 0; l < r->n_layer; l++) r->windows[l].first = r->windows[l].n = 0;
 }
 
 static void destroy(void *state)

@@ -17,7 +17,7 @@ holds out 'all(r["layers"] > 1 and r["round_mib"] >= 8 for r in d["rows"])'
 run 0 bench select --heads 4 --kv-heads 2 --dim 32 --keys 200 --queries 2 -k 3 --seeds -s 7
 has out 'synthetic keys, seed 7'
 has out '4 query heads, 2 KV heads, head size 32, top 3 seeded, 1 threads'
-grep -qE '^ +200 \| +2 \| f16 .*\| equal$' out || complain "$what: no line of 200 keys, equal to the law:" "$(cat out)"
+grep -qE '^ +200 \| +2 \| split .*\| equal$' out || complain "$what: no line of 200 keys, equal to the law:" "$(cat out)"
 
 fails 2 '--heads 9 is not a multiple of --kv-heads 2' bench select --kv-heads 2
 fails 2 '--keys takes whole numbers from 1' bench select --keys 0

@@ -13,7 +13,7 @@ run 1 run -m "$model" -q -f long.txt -c 500 -n 4
 has err 'reattn: '
 has err '500'
 # The store grows with the text, so this limit is met in the middle of the prompt.
-run 1 run -m "$model" -q -f long.txt --chunk 128 --mem-limit 8M -n 4
+run 1 run -m "$model" -q -f long.txt --chunk 128 --mem-limit 30M -n 4
 has err 'reattn: '
 [ "$(grep -c '^reattn: ' err)" -eq 1 ] || complain "expected one line:" "$(cat err)"
 grep -qE 'after [1-9][0-9]* of [0-9]+ tokens of the prompt' err ||
