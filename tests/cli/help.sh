@@ -42,9 +42,16 @@ done
 has out 'default 0.8'
 
 run 0 run --policy list
-for policy in native full reattention; do
-    has out "$policy"
+for policy in native full streaming reattention; do
+    # What it does, what it costs, where it comes from.
+    grep -A 2 -E "^$policy +[a-z]" out >lines || complain "$what: there is no $policy"
+    sed -n 2p lines | grep -qE '^ +cost: [a-z]' && sed -n 3p lines | grep -qE '^ +from: [A-Za-z]' ||
+        complain "$what: expected cost and paper of $policy:" "$(cat lines)"
 done
-run 0 bench e2e --policy list
-has out native
+[ "$(grep -cE '^[a-z]' out)" -eq "$(grep -cE '^ +from: ' out)" ] || complain "$what: a policy without a paper:" "$(cat out)"
+cp out direct
+for command in chat 'bench e2e' 'eval niah' 'eval sources'; do
+    run 0 $command --policy list
+    same direct out
+done
 finish
