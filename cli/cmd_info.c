@@ -6,11 +6,11 @@
 
 #include "load.h"
 
-enum { MAX_STORES = 8 };
+enum { MAX_STORES = 8, TYPE_NAME = 16 };
 
 /* What one type of the store costs. */
 typedef struct store {
-    char type[16];
+    char type[32]; /* of keys and values; "keys/values" where they differ */
     bool chosen;
     uint64_t bytes_per_1000;
     int64_t fits; /* tokens in the memory that is free now */
@@ -39,32 +39,49 @@ static uint64_t free_memory(void)
     return kib ? kib * 1024 : (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+static int add_store(const reattn_model *model, const reattn_session_params *params, facts *f)
+{
+    store *st = &f->stores[f->n_stores++];
+    char keys[TYPE_NAME], values[TYPE_NAME];
+    reattn_memory memory;
+    reattn_error err;
+    if (reattn_session_memory(model, params, 1000, &memory, &err))
+        return cli_fail_error(&err);
+    reattn_option_get(params, "cache-type-k", keys, sizeof keys);
+    reattn_option_get(params, "cache-type-v", values, sizeof values);
+    snprintf(st->type, sizeof st->type, strcmp(keys, values) ? "%s/%s" : "%s", keys, values);
+    st->chosen = params->type_k == f->params.type_k && params->type_v == f->params.type_v;
+    st->bytes_per_1000 = memory.bytes_per_1000;
+    if (st->chosen)
+        f->scratch_bytes = memory.scratch_bytes;
+    if (f->free_bytes > memory.scratch_bytes && memory.bytes_per_1000)
+        st->fits = (int64_t)((double)(f->free_bytes - memory.scratch_bytes) * 1000 / (double)memory.bytes_per_1000);
+    return EXIT_DONE;
+}
+
+/* One for each type of keys, with values of the same type or, if they have no such type, of their default; and what
+ * was chosen, if it is none of these. */
 static int gather_stores(const reattn_model *model, facts *f)
 {
     const reattn_option *o = reattn_option_table();
+    bool chosen = false;
+    int rc = EXIT_DONE;
     while (o->name && strcmp(o->name, "cache-type-k"))
         o++;
-    char chosen[16];
-    reattn_option_get(&f->params, "cache-type-k", chosen, sizeof chosen);
-    for (const char *s = o->choices; s && *s && f->n_stores < MAX_STORES; s += *s == '|') {
-        store *st = &f->stores[f->n_stores++];
+    for (const char *s = o->choices; s && *s && f->n_stores < MAX_STORES - 1 && !rc; s += *s == '|') {
+        char type[TYPE_NAME];
         reattn_session_params p = f->params;
-        reattn_memory memory;
-        reattn_error err;
         int len = (int)strcspn(s, "|");
-        snprintf(st->type, sizeof st->type, "%.*s", len, s);
+        snprintf(type, sizeof type, "%.*s", len, s);
         s += len;
-        if (reattn_option_set(&p, "cache-type-k", st->type, &err) ||
-            reattn_option_set(&p, "cache-type-v", st->type, &err) ||
-            reattn_session_memory(model, &p, 1000, &memory, &err))
-            return cli_fail_error(&err);
-        st->chosen = !strcmp(st->type, chosen) && f->params.type_k == f->params.type_v;
-        st->bytes_per_1000 = memory.bytes_per_1000;
-        f->scratch_bytes = memory.scratch_bytes;
-        if (f->free_bytes > memory.scratch_bytes && memory.bytes_per_1000)
-            st->fits = (int64_t)((double)(f->free_bytes - memory.scratch_bytes) * 1000 / (double)memory.bytes_per_1000);
+        if (reattn_option_set(&p, "cache-type-k", type, NULL))
+            continue;
+        if (reattn_option_set(&p, "cache-type-v", type, NULL))
+            p.type_v = reattn_session_params_default().type_v;
+        rc = add_store(model, &p, f);
+        chosen |= f->stores[f->n_stores - 1].chosen;
     }
-    return EXIT_DONE;
+    return rc || chosen ? rc : add_store(model, &f->params, f);
 }
 
 static void print_rope(const reattn_rope *r, int head_dim)
