@@ -116,7 +116,7 @@ REATTN_API int reattn_attend(const float *q, const float *k, const float *v, int
 REATTN_API int reattn_merge(float *o_a, float *lse_a, const float *o_b, const float *lse_b, int64_t rows, int Dv,
                             reattn_error *err);
 
-/* Name of the CPU level in use: "scalar", "base", "avx2", "avx512". Static string. */
+/* Name of the CPU level in use: "scalar", "base", "avx2", "avx512", "neon". Static string. */
 REATTN_API const char *reattn_cpu_level(void);
 
 #ifdef __cplusplus
