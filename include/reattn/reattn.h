@@ -117,6 +117,7 @@ typedef enum reattn_recall_type {
 typedef enum reattn_recall_when { REATTN_WHEN_ALWAYS = 0, REATTN_WHEN_DECODE, REATTN_WHEN_PROMPT } reattn_recall_when;
 typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
 
+typedef enum reattn_preset { REATTN_PRESET_DEFAULT = 0, REATTN_PRESET_PAPER } reattn_preset;
 typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH_OFF } reattn_flash;
 
 /* How a session attends. Bounds and defaults of every field: reattn_option_table. */
@@ -141,6 +142,7 @@ typedef struct reattn_session_params {
     int64_t mem_limit;     /* most bytes its store may take; 0 = no limit */
     int n_threads;         /* 0 = all cores */
     int flash;             /* libllama's own flash attention under the policy native: reattn_flash */
+    int preset;            /* reattn_preset; says what was asked for: reattn_option_set changes the fields above */
 } reattn_session_params;
 
 /* The one table of session options: names, bounds, help. It feeds the setter, the program's help and its checks. */

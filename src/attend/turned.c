@@ -48,7 +48,7 @@ int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t 
         n_map = t->n_map;
         t->slot_of = NULL;
         reattn__turned_free(t);
-        int64_t n = n_block + n_block / 4 + 16; /* what leaves the scope often comes back */
+        int64_t n = reattn__turned_room(n_block);
         *t = (reattn__turned){.Hk = Hk, .Dh = Dh, .n_slot = n, .n_map = n_map, .slot_of = map};
         t->block_of = malloc((size_t)n * sizeof *t->block_of);
         t->used = calloc((size_t)n, sizeof *t->used);

@@ -43,7 +43,9 @@ static inline const int16_t *reattn__turned_keys(const reattn__turned *t, int64_
 /* Forgets everything: the text was rewound. */
 void reattn__turned_forget(reattn__turned *t);
 void reattn__turned_free(reattn__turned *t);
-/* Bytes that a scope of n_block blocks takes. */
+/* Room that is taken when a step asks for n_block blocks: what leaves the scope often comes back. */
+static inline int64_t reattn__turned_room(int64_t n_block) { return n_block + n_block / 4 + 16; }
+/* Bytes of room for n_block blocks. */
 uint64_t reattn__turned_bytes(const reattn__layer *layer, int64_t n_block);
 
 #endif

@@ -40,7 +40,9 @@
       "most memory for keys and values, e.g. 512M, 8G (0 = no limit)")                                                 \
     X(n_threads, INT, "threads", "-t", "N", 0, 1024, 0, NULL, "threads (0 = all cores)")                               \
     X(flash, ENUM, "flash-attn", "-fa", "WHEN", 0, 2, 0, "auto|on|off",                                                \
-      "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")
+      "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")                 \
+    X(preset, ENUM, "preset", NULL, "NAME", 0, 1, 0, "default|paper",                                                  \
+      "recall as measured best here, or as the paper has it; options after it change it")
 
 static const reattn_option table[] = {
 #define ROW(field, kind, name, alias, arg, min, max, def, choices, help)                                               \
@@ -116,6 +118,20 @@ static int parse_number(const char *text, int64_t *value)
     return 0;
 }
 
+/* Sets what presets differ in. The paper: every query's chunk votes, its last ones too; a vote is a vote. */
+static void apply_preset(reattn_session_params *p, int preset)
+{
+    static const struct {
+        const char *name;
+        int64_t paper;
+    } rows[] = {{"keep", 32},      {"recall-k", 4},    {"recall-span", 32}, {"recall-per", 0},
+                {"recall-vote", 0}, {"recall-type", 0}, {"recall-window", 32}, {"tail", 0}};
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        int i = find(rows[r].name);
+        set_field(p, i, preset == REATTN_PRESET_PAPER ? rows[r].paper : table[i].def);
+    }
+}
+
 int reattn_option_set(reattn_session_params *p, const char *name, const char *value, reattn_error *err)
 {
     int i = find(name);
@@ -132,6 +148,7 @@ int reattn_option_set(reattn_session_params *p, const char *name, const char *va
         int choice = choice_of(o->choices, value);
         if (choice < 0) return reattn__fail(err, REATTN_E_ARG, "--%s %s: must be one of %s", name, value, o->choices);
         set_field(p, i, choice);
+        if (fields[i].offset == offsetof(reattn_session_params, preset)) apply_preset(p, choice);
         return REATTN_OK;
     }
     if (parse_number(value, &x) != 0) return reattn__fail(err, REATTN_E_ARG, "--%s %s: not a whole number", name, value);

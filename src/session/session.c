@@ -282,6 +282,17 @@ const reattn_session_params *reattn_session_get_params(const reattn_session *s)
     return &s->params;
 }
 
+/* The rotated keys of a whole scope, which decode keeps (attend/turned.h). */
+static uint64_t kept_scope_bytes(const reattn__layer *layers, int n_layer, const reattn_session_params *p)
+{
+    uint64_t bytes = 0;
+    int64_t block = REATTN__BLOCK, sets = p->recall_per_head ? layers[0].Hk : 1;
+    int64_t blocks = p->keep / block + p->local / block + 4 + p->recall_max * (p->recall_span / block + 2);
+    if (!reattn__policy_find(p->policy)->finite || p->type_k != REATTN_SPLIT || p->type_v != REATTN_F16) return 0;
+    for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks * sets));
+    return bytes;
+}
+
 int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
                           reattn_memory *out, reattn_error *err)
 {
@@ -302,7 +313,7 @@ int reattn_session_memory(const reattn_model *model, const reattn_session_params
     }
     *out = (reattn_memory){
         .store_bytes = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, n_tokens),
-        .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads),
+        .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads) + kept_scope_bytes(layers, n_layer, &p),
         /* Over many pages, so that the figure is not that of one page. */
         .bytes_per_1000 = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, 1000 * REATTN__PAGE) / REATTN__PAGE,
     };
