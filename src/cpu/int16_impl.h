@@ -49,8 +49,6 @@ INLINE vi dot2(vi s, const int16_t *k, const int16_t *q)
 #endif
 }
 
-INLINE vf int_to_float(vi x) { return __builtin_convertvector(x, vf); }
-
 typedef int16_t vs __attribute__((vector_size(VL * 2)));
 INLINE void store_short(int16_t *p, vi x)
 {

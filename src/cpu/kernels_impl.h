@@ -281,27 +281,45 @@ INLINE void value_few(const reattn__tile *t, int dv, int R, int W, const float *
         for (int w = 0; w < W; w++) store(t->o + (int64_t)r * t->Dv + dv + w * VL, acc[r][w]);
 }
 
+INLINE float lanes_max(vf x)
+{
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps((__m512)x);
+#else
+    float top = x[0];
+    for (int i = 1; i < VL; i++) top = x[i] > top ? x[i] : top;
+    return top;
+#endif
+}
+
+INLINE float lanes_sum(vf x)
+{
+#ifdef __AVX512F__
+    return _mm512_reduce_add_ps((__m512)x);
+#else
+    float sum = x[0];
+    for (int i = 1; i < VL; i++) sum += x[i];
+    return sum;
+#endif
+}
+
 /* Softmax of p [R][REATTN__TILE], whose entries from n on or out of sight are -inf; alpha says how much of the state so
  * far remains. */
 INLINE void soften(float *all, int n, int R, float *m, float *l, float *alpha)
 {
     for (int r = 0; r < R; r++) {
-        float *p = all + r * REATTN__TILE, top = m[r], sum = 0, lane[VL];
-        vf best = splat(-INFINITY), total = {0};
+        float *p = all + r * REATTN__TILE;
+        vf best = splat(m[r]), total = {0};
         for (int key = 0; key < n; key += VL) best = max_f(load(p + key), best);
-        store(lane, best);
-        for (int i = 0; i < VL; i++) top = lane[i] > top ? lane[i] : top;
+        float top = lanes_max(best);
         float base = top == -INFINITY ? 0 : top;
         for (int key = 0; key < n; key += VL) {
             vf e = exp2_neg(load(p + key) - splat(base));
             store(p + key, e);
             total += e;
         }
-        store(lane, total);
-        for (int i = 0; i < VL; i++) sum += lane[i];
-        store(lane, exp2_neg(splat(m[r] - base)));
-        alpha[r] = lane[0];
-        l[r] = l[r] * alpha[r] + sum;
+        alpha[r] = exp2_neg(splat(m[r] - base))[0];
+        l[r] = l[r] * alpha[r] + lanes_sum(total);
         m[r] = top;
     }
 }

@@ -4,6 +4,8 @@
  * for it, and so has Arm; elsewhere the compiler makes what it can of the plain loop. */
 #define KEYS 16
 
+INLINE vf int_to_float(vi x) { return __builtin_convertvector(x, vf); }
+
 #if defined(__AVX512VNNI__)
 typedef __m512i sums, bytes;
 INLINE bytes bytes_at(const uint8_t *k, int high)
@@ -290,10 +292,16 @@ static void NAME(split_block)(const uint8_t *high, const uint8_t *low, const uin
     uint8_t open[8 * 64];
     float size[KEYS];
     for (int i = 0; i < KEYS; i++) size[i] = reattn__bf16_to_float(scale[i]);
-    for (int d = 0; d < D; d++) {
+    for (int d = 0; d < D; d += 4) { /* the four bytes of a key are one integer */
         if (d % 32 == 0) open_low(low + d / 32 * 7 * 64, open);
-        const uint8_t *h = high + d / 4 * 64 + d % 4, *l = open + d % 32 / 4 * 64 + d % 4;
-        float base = mean ? mean[d] : 0, *to = out + d * stride;
-        for (int i = 0; i < KEYS; i++) to[i] = base + size[i] * (float)(h[4 * i] * 128 + l[4 * i] - (128 * 128 + 64));
+        for (int i = 0; i < KEYS; i += VL) {
+            vi h, l;
+            memcpy(&h, high + d / 4 * 64 + 4 * i, sizeof h);
+            memcpy(&l, open + d % 32 / 4 * 64 + 4 * i, sizeof l);
+            for (int j = 0; j < 4 && d + j < D; j++, h >>= 8, l >>= 8) {
+                vf n = int_to_float(((h & 255) << 7) + (l & 255) - (128 * 128 + 64));
+                store(out + (d + j) * stride + i, n * load(size + i) + splat(mean ? mean[d + j] : 0));
+            }
+        }
     }
 }

@@ -91,8 +91,11 @@ static inline double reattn__scan_law(const float *q, const float *k, int64_t st
     return weight ? s * *weight : s;
 }
 
+/* The k-th best score of a row's seeds, -infinity without: at least k keys score that much, so nothing below can win. */
+double reattn__scan_floor(const reattn__scan_plan *p, int head, int64_t row);
+
 /* Each way: the size of a task (block_rows, task_heads), the room it needs in the work buffer from `at` on (a new `at` is returned), and the tasks:
- * pack (one for each KV head and block of rows), scan. */
+ * pack (one for each KV head and block of rows; sets the rows' floors), scan. */
 void reattn__scan_f32_cut(reattn__scan_plan *p);
 size_t reattn__scan_f32_place(reattn__scan_plan *p, unsigned char *base, size_t at);
 int reattn__scan_f32_pack(void *plan, int64_t task, int worker);
@@ -102,7 +105,7 @@ void reattn__scan_split_cut(reattn__scan_plan *p);
 size_t reattn__scan_split_place(reattn__scan_plan *p, unsigned char *base, size_t at);
 int reattn__scan_split_pack(void *plan, int64_t task, int worker);
 int reattn__scan_split_task(void *plan, int64_t task, int worker);
-/* Afterwards, one for each KV head (or all) and block of rows: asks the law about what is left. */
+/* Afterwards, one for each KV head and block of rows: asks the law about what is left. */
 int reattn__scan_split_decide(void *plan, int64_t task, int worker);
 
 #endif

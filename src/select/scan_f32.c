@@ -61,6 +61,7 @@ static void pack_group(plan *p, int head, int64_t group)
             sum += (double)x * (double)x;
         }
         p->f32.q_norm[at * lanes + r] = sqrt(sum) * (1 + 1e-12);
+        if (q) atomic_init(&p->floor[head * p->rows + row], reattn__scan_floor(p, head, row));
     }
 }
 

@@ -130,7 +130,10 @@ int reattn__scan_split_pack(void *ctx, int64_t task, int worker)
         for (int d = 0; d < p->D && mean; d++) sum += (double)mean[d] * (double)mean[d];
         p->split.mean_norm[head] = sqrt(sum) * (1 + 1e-9);
     }
-    for (; row < end; row++) pack_row(p, head, row, mean);
+    for (; row < end; row++) {
+        pack_row(p, head, row, mean);
+        atomic_init(&p->floor[head * p->rows + row], reattn__scan_floor(p, head, row));
+    }
     return REATTN_OK;
 }
 
@@ -284,6 +287,14 @@ static void scan_page(scan_state *s, int64_t pos, int64_t end)
     p->cpu->scan8(&scan);
 }
 
+/* The start of a new stretch of memory is what a scan waits for: asks for it while there is other work. */
+static void ask_ahead(const scan_state *s, int64_t pos)
+{
+    reattn__planes next;
+    reattn__store_planes(s->p->a->src.store, s->p->a->src.layer, s->part.head0, pos, &next);
+    for (int i = 0; i < 4096; i += 64) __builtin_prefetch((const char *)next.keys.front + i, 0, 2);
+}
+
 int reattn__scan_split_task(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
@@ -302,6 +313,7 @@ int reattn__scan_split_task(void *ctx, int64_t task, int worker)
     for (int64_t pos = s.part.lo, end; pos < s.part.hi; pos = end) {
         end = REATTN__MIN(s.part.hi, (pos / REATTN__PAGE + 1) * REATTN__PAGE);
         for (int head = s.part.head0; head < s.part.head1; head++) {
+            if (p->few && head == s.part.head1 - 1 && end < s.part.hi) ask_ahead(&s, end);
             set_head(&s, head);
             scan_page(&s, pos, end);
         }
@@ -313,19 +325,17 @@ int reattn__scan_split_task(void *ctx, int64_t task, int worker)
 int reattn__scan_split_decide(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
-    scan_state s = {.p = p, .part = reattn__scan_part_of(p, task * p->splits)};
+    int head = (int)(task / p->blocks);
+    scan_state s = {.p = p};
+    s.part.row0 = task % p->blocks * p->block_rows;
+    s.part.row1 = REATTN__MIN(p->rows, s.part.row0 + p->block_rows);
     (void)worker;
-    for (int head = s.part.head0; head < s.part.head1; head++) {
-        for (int64_t split = 0; split < p->splits; split++) { /* what is known of a row, from all parts of the keys */
-            s.part.split = split;
-            set_head(&s, head);
-            for (int row = 0; row < s.part.row1 - s.part.row0; row++) share_least(&s, row);
-        }
-        for (int64_t split = 0; split < p->splits; split++) {
-            s.part.split = split;
+    for (int pass = 0; pass < 2; pass++) { /* first what is known of the rows, from all parts of the keys */
+        for (s.part.split = 0; s.part.split < p->splits; s.part.split++) {
             set_head(&s, head);
             for (int row = 0; row < s.part.row1 - s.part.row0; row++) {
                 share_least(&s, row);
+                if (pass == 0) continue;
                 decide(&s, row);
                 share_least(&s, row);
             }

@@ -10,7 +10,8 @@
 enum {
     KEYS_MIN = 2048,  /* keys of one task at least, when keys are split */
     TASKS_WANTED = 16, /* tasks that keep a laptop's cores evenly busy */
-    KEYS_PLAIN = 4     /* so few keys are scored by the law at once */
+    KEYS_PLAIN = 4,    /* so few keys are scored by the law at once, */
+    ROWS_PLAIN = 64    /* so many queries a task */
 };
 
 typedef reattn__scan_plan plan;
@@ -22,8 +23,7 @@ static bool is_split(const plan *p)
            reattn__store_planes(p->a->src.store, p->a->src.layer, 0, p->a->lo, &page);
 }
 
-/* The k-th best score of the row's seeds: at least k keys score that much, so nothing below can win. */
-static double floor_of(const plan *p, int head, int64_t row)
+double reattn__scan_floor(const plan *p, int head, int64_t row)
 {
     const reattn__topk_args *a = p->a;
     double least = INFINITY;
@@ -52,26 +52,28 @@ static void law_of_four(const float *const q[4], const float *k, int D, double o
     out[0] = a, out[1] = b, out[2] = c, out[3] = e;
 }
 
-/* A KV head's rows against a few keys, each by the law: what a decode step does for the queries before it. */
-static int plain_task(void *ctx, int64_t head, int worker)
+/* Some of a KV head's rows against a few keys, each by the law: what a decode step does for the queries before it. */
+static int plain_task(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
     const reattn__topk_args *a = p->a;
+    int head = (int)(task / p->blocks);
+    int64_t first = task % p->blocks * ROWS_PLAIN, end = REATTN__MIN(p->rows, first + ROWS_PLAIN);
     float key[512];
     (void)worker;
-    for (int64_t row = 0; row < p->rows; row++) {
-        reattn_hit *list = reattn__scan_hits(p, 0, (int)head, row);
+    for (int64_t row = first; row < end; row++) {
+        reattn_hit *list = reattn__scan_hits(p, 0, head, row);
         for (int i = 0; i < a->top_k; i++) list[i] = (reattn_hit){-1, 0};
     }
     for (int64_t pos = a->lo; pos < a->hi; pos++) {
-        reattn__source_k(&a->src, (int)head, pos, 1, key, 1);
-        for (int64_t row = 0; row < p->rows; row += 4) {
+        reattn__source_k(&a->src, head, pos, 1, key, 1);
+        for (int64_t row = first; row < end; row += 4) {
             const float *q[4];
             double score[4];
-            for (int i = 0; i < 4; i++) q[i] = reattn__scan_query(p, (int)head, REATTN__MIN(row + i, p->rows - 1));
+            for (int i = 0; i < 4; i++) q[i] = reattn__scan_query(p, head, REATTN__MIN(row + i, end - 1));
             law_of_four(q, key, p->D, score);
-            for (int i = 0; i < 4 && row + i < p->rows; i++)
-                reattn__hit_insert(reattn__scan_hits(p, 0, (int)head, row + i), a->top_k, (reattn_hit){pos, score[i]});
+            for (int i = 0; i < 4 && row + i < end; i++)
+                reattn__hit_insert(reattn__scan_hits(p, 0, head, row + i), a->top_k, (reattn_hit){pos, score[i]});
         }
     }
     return REATTN_OK;
@@ -126,8 +128,9 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     p.few = p.rows <= 2 * REATTN__FEW;
     if (a->hi - a->lo <= KEYS_PLAIN && a->against == REATTN__KEYS) {
         p.part = a->hits;
+        p.blocks = (p.rows + ROWS_PLAIN - 1) / ROWS_PLAIN;
         if (a->rescored) *a->rescored += p.Hk * p.rows * (a->hi - a->lo);
-        return reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk, plain_task, &p);
+        return reattn__parallel(p.rows < ROWS_PLAIN ? 1 : a->n_threads, p.Hk * p.blocks, plain_task, &p);
     }
     if (split) reattn__scan_split_cut(&p);
     else reattn__scan_f32_cut(&p);
@@ -138,15 +141,13 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     unsigned char *base = reattn__buffer_need(a->work, bytes);
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: selection needs %zu bytes of scratch", bytes);
     place(&p, split, base);
-    for (int head = 0; head < p.Hk; head++)
-        for (int64_t row = 0; row < p.rows; row++) atomic_init(&p.floor[head * p.rows + row], floor_of(&p, head, row));
     /* A little work is done sooner than a thread is woken. */
     bool small = p.Hk * p.rows * (a->hi - a->lo) < 8 * KEYS_MIN;
-    reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk * p.blocks, split ? reattn__scan_split_pack : reattn__scan_f32_pack,
-                     &p);
+    int n_threads = p.rows < 64 && !a->seeds ? 1 : a->n_threads;
+    reattn__parallel(n_threads, p.Hk * p.blocks, split ? reattn__scan_split_pack : reattn__scan_f32_pack, &p);
     int code = reattn__parallel(small ? 1 : a->n_threads, p.Hk / p.task_heads * p.blocks * p.splits,
                                 split ? reattn__scan_split_task : reattn__scan_f32_task, &p);
-    if (split) reattn__parallel(p.rows < 64 ? 1 : a->n_threads, p.Hk / p.task_heads * p.blocks, reattn__scan_split_decide, &p);
+    if (split) reattn__parallel(n_threads, p.Hk * p.blocks, reattn__scan_split_decide, &p);
     if (p.splits > 1) join_splits(&p);
     if (a->rescored) *a->rescored += atomic_load(&p.rescored);
     return code;

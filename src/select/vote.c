@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct tally {
-    int64_t pos; /* -1: empty slot */
+    int64_t pos;
     double votes, best;
 } tally;
 
@@ -45,27 +45,32 @@ static int by_value(const void *x, const void *y)
     return a < b ? -1 : a > b;
 }
 
-static tally *slot_of(tally *table, uint64_t mask, int64_t pos)
-{
-    uint64_t i = ((uint64_t)pos * 0x9e3779b97f4a7c15u) >> 20;
-    while (table[i & mask].pos != pos && table[i & mask].pos >= 0) i++;
-    return &table[i & mask];
-}
+/* Tallies in the order in which their positions came up, and a hash table of where each is. */
+typedef struct ballot {
+    tally *tallies;
+    int32_t *slots; /* [size] number of a tally, -1: empty */
+    uint64_t size, n;
+} ballot;
 
-static void cast(tally *table, uint64_t mask, const reattn_hit *hit, double weight)
+static void cast(ballot *b, const reattn_hit *hit, double weight)
 {
-    tally *t = slot_of(table, mask, hit->pos);
-    if (t->pos < 0) *t = (tally){hit->pos, 0, hit->score};
+    uint64_t i = ((uint64_t)hit->pos * 0x9e3779b97f4a7c15u) >> 20 & (b->size - 1);
+    while (b->slots[i] >= 0 && b->tallies[b->slots[i]].pos != hit->pos) i = (i + 1) & (b->size - 1);
+    if (b->slots[i] < 0) {
+        b->slots[i] = (int32_t)b->n;
+        b->tallies[b->n++] = (tally){hit->pos, 0, hit->score};
+    }
+    tally *t = &b->tallies[b->slots[i]];
     t->votes += weight;
     if (hit->score > t->best) t->best = hit->score;
 }
 
-static void cast_query(tally *table, uint64_t mask, const reattn_hit *hits, int top_k, reattn_vote vote, double scale)
+static void cast_query(ballot *b, const reattn_hit *hits, int top_k, reattn_vote vote, double scale)
 {
     double sum = 0, top = -INFINITY;
     if (vote == REATTN_VOTE_COUNT) {
         for (int i = 0; i < top_k; i++)
-            if (hits[i].pos >= 0) cast(table, mask, &hits[i], 1);
+            if (hits[i].pos >= 0) cast(b, &hits[i], 1);
         return;
     }
     for (int i = 0; i < top_k; i++)
@@ -74,22 +79,26 @@ static void cast_query(tally *table, uint64_t mask, const reattn_hit *hits, int 
         if (hits[i].pos >= 0) sum += exp(scale * (hits[i].score - top));
     for (int i = 0; i < top_k; i++) {
         if (hits[i].pos < 0) continue;
-        cast(table, mask, &hits[i], exp(scale * (hits[i].score - top)) / sum);
+        cast(b, &hits[i], exp(scale * (hits[i].score - top)) / sum);
     }
 }
 
 int reattn__votes(const reattn_hit *hits, int64_t n_query, int top_k, reattn_vote vote, double scale, int64_t m,
                   int64_t *kept, int64_t *n_kept, reattn__buffer *work, reattn_error *err)
 {
-    uint64_t size = 16, n = 0;
-    while (size < (uint64_t)(2 * n_query * top_k)) size *= 2;
-    tally *table = reattn__buffer_need(work, size * sizeof *table);
-    if (!table) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: votes need %zu bytes", size * sizeof *table);
-    for (uint64_t i = 0; i < size; i++) table[i].pos = -1;
-    for (int64_t q = 0; q < n_query; q++) cast_query(table, size - 1, hits + q * top_k, top_k, vote, scale);
+    ballot b = {.size = 16};
+    uint64_t hits_max = (uint64_t)(n_query * top_k);
+    while (b.size < 2 * hits_max) b.size *= 2;
+    size_t bytes = hits_max * sizeof *b.tallies + b.size * sizeof *b.slots;
+    b.tallies = reattn__buffer_need(work, bytes);
+    if (!b.tallies || hits_max > INT32_MAX)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory: votes need %zu bytes", bytes);
+    b.slots = (int32_t *)(b.tallies + hits_max);
+    memset(b.slots, 0xff, b.size * sizeof *b.slots);
+    for (int64_t q = 0; q < n_query; q++) cast_query(&b, hits + q * top_k, top_k, vote, scale);
 
-    for (uint64_t i = 0; i < size; i++)
-        if (table[i].pos >= 0) table[n++] = table[i];
+    tally *table = b.tallies;
+    uint64_t n = b.n;
     if (n > (uint64_t)m) {
         keep_first(table, (int64_t)n, m);
         n = (uint64_t)m;
