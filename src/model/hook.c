@@ -22,6 +22,8 @@ void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
     h->pos0 = pos0;
     h->layer = -1;
     h->has_q = h->has_k = h->has_v = false;
+    h->one = T == 1 && pos0 == 0 && h->last;
+    h->node_q = h->node_k = h->node_v = NULL;
     h->code = REATTN_OK;
 }
 
@@ -35,10 +37,23 @@ static int layer_of(const struct ggml_tensor *t, const char *prefix)
     return end != t->name + n && *end == 0 ? (int)layer : -1;
 }
 
-static bool wanted(const struct ggml_tensor *t)
+/* 'q', 'k', 'v' or 'a'(ttention); 0 if the node is nothing to us. */
+static int kind_of(const struct ggml_tensor *t)
 {
-    if (t->op == GGML_OP_ROPE) return layer_of(t, "Qcur-") >= 0 || layer_of(t, "Kcur-") >= 0;
-    return t->op == GGML_OP_FLASH_ATTN_EXT || layer_of(t, "Vcur-") >= 0;
+    if (t->op == GGML_OP_FLASH_ATTN_EXT) return 'a';
+    if (t->op == GGML_OP_ROPE) return layer_of(t, "Qcur-") >= 0 ? 'q' : layer_of(t, "Kcur-") >= 0 ? 'k' : 0;
+    return layer_of(t, "Vcur-") >= 0 ? 'v' : 0;
+}
+
+/* With one token the parts are noted as they are announced, and read at the last. */
+static bool wanted(reattn__hook *h, struct ggml_tensor *t)
+{
+    int kind = kind_of(t);
+    if (!h->one) return kind != 0;
+    if (kind == 'q') h->node_q = t;
+    if (kind == 'k') h->node_k = t;
+    if (kind == 'v') h->node_v = t;
+    return kind == 'a' || kind == h->last;
 }
 
 int reattn__hook_read(reattn__hook *h, const struct ggml_tensor *t, float *out)
@@ -120,11 +135,11 @@ static void turn_back(const reattn__hook *h, float *x, int heads)
     }
 }
 
-/* Takes the source of a ROPE node into `into`. */
+/* Takes what a ROPE node turned into `into`: its source; or of one token at position 0, its output. */
 static int take_rotated(reattn__hook *h, const struct ggml_tensor *node, reattn__buffer *into, int *heads)
 {
     const struct ggml_tensor *src = node->src[0];
-    bool in_place = src->data == node->data;
+    bool in_place = h->one || src->data == node->data;
     if (node->ne[0] > 512)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has heads of %lld values, more than 512", h->layer,
                             (long long)node->ne[0]);
@@ -138,7 +153,8 @@ static int take_rotated(reattn__hook *h, const struct ggml_tensor *node, reattn_
     *heads = (int)node->ne[1];
     h->D = (int)node->ne[0];
     code = reattn__hook_read(h, in_place ? node : src, x);
-    if (code == REATTN_OK && in_place) turn_back(h, x, *heads);
+    bool turned = h->pos0 != 0 || h->T != 1 || h->rope.attn_factor != 1 || h->rope.ext_factor != 0;
+    if (code == REATTN_OK && in_place && turned) turn_back(h, x, *heads);
     return code;
 }
 
@@ -150,28 +166,16 @@ static int take_values(reattn__hook *h, const struct ggml_tensor *node)
     return reattn__hook_read(h, node, v);
 }
 
-static int take_node(reattn__hook *h, struct ggml_tensor *node)
+static int take_part(reattn__hook *h, int kind, struct ggml_tensor *node)
 {
-    int layer, code;
-    if (node->op == GGML_OP_FLASH_ATTN_EXT) {
-        if (!h->has_q || !h->has_k || !h->has_v)
-            return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
-                                "layer %d has no %s node of its own (no RoPE, MLA, or shared keys): only --policy native",
-                                h->layer + (h->has_q ? 0 : 1),
-                                !h->has_q ? "rotated Qcur" : !h->has_k ? "rotated Kcur" : "Vcur");
-        if (h->Dv % h->Hk || h->H % h->Hk)
-            return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: %d query heads, %d KV heads", h->layer, h->H,
-                                h->Hk);
-        h->Dv /= h->Hk;
-        h->has_q = h->has_k = h->has_v = false;
-        return h->attend(h, node);
-    }
-    if ((layer = layer_of(node, "Vcur-")) >= 0) {
+    int code;
+    h->last = kind;
+    if (kind == 'v') {
         code = take_values(h, node);
         h->has_v = code == REATTN_OK;
         return code;
     }
-    if ((layer = layer_of(node, "Kcur-")) >= 0) {
+    if (kind == 'k') {
         code = take_rotated(h, node, &h->k, &h->Hk);
         h->has_k = code == REATTN_OK;
         return code;
@@ -182,10 +186,38 @@ static int take_node(reattn__hook *h, struct ggml_tensor *node)
     return code;
 }
 
+/* All parts of a layer, at the last of them. */
+static int take_parts(reattn__hook *h)
+{
+    int last = h->last, code = REATTN_OK;
+    if (!h->node_q || !h->node_k || !h->node_v) return REATTN_OK; /* one of the same name came before: not yet the last */
+    code = take_part(h, 'v', h->node_v);
+    if (code == REATTN_OK) code = take_part(h, 'k', h->node_k);
+    if (code == REATTN_OK) code = take_part(h, 'q', h->node_q);
+    h->last = last;
+    return code;
+}
+
+static int take_node(reattn__hook *h, struct ggml_tensor *node)
+{
+    int kind = kind_of(node);
+    if (kind != 'a') return h->one ? take_parts(h) : take_part(h, kind, node);
+    if (!h->has_q || !h->has_k || !h->has_v)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
+                            "layer %d has no %s node of its own (no RoPE, MLA, or shared keys): only --policy native",
+                            h->layer + (h->has_q ? 0 : 1), !h->has_q ? "rotated Qcur" : !h->has_k ? "rotated Kcur" : "Vcur");
+    if (h->Dv % h->Hk || h->H % h->Hk)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: %d query heads, %d KV heads", h->layer, h->H, h->Hk);
+    h->Dv /= h->Hk;
+    h->has_q = h->has_k = h->has_v = false;
+    h->node_q = h->node_k = h->node_v = NULL;
+    return h->attend(h, node);
+}
+
 bool reattn__hook_eval(struct ggml_tensor *node, bool ask, void *user_data)
 {
     reattn__hook *h = user_data;
-    if (ask) return h->code == REATTN_OK && wanted(node);
+    if (ask) return h->code == REATTN_OK && wanted(h, node);
     h->code = take_node(h, node);
     return h->code == REATTN_OK;
 }

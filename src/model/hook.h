@@ -3,7 +3,9 @@
  * libllama calls the hook for every node of its graph. Of a layer these are wanted, in the order in which they come:
  *   Vcur-<l>                 values, not rotated
  *   Qcur-<l>, Kcur-<l>       as GGML_OP_ROPE: the source is what we want, the parameters say how the model rotates
- *   GGML_OP_FLASH_ATTN_EXT   its output [D][H][T] is replaced */
+ *   GGML_OP_FLASH_ATTN_EXT   its output [D][H][T] is replaced
+ * Each stop costs a decode step some 10 us. A single token at position 0 is not turned by RoPE, so there q and k can be
+ * read from the nodes' outputs, all three at the last of them: two stops a layer instead of four. */
 #ifndef REATTN_HOOK_H
 #define REATTN_HOOK_H
 
@@ -23,6 +25,9 @@ struct reattn__hook {
     int layer;                   /* layer at hand: that of the last Qcur; -1 before the first */
     int H, Hk, D, Dv;            /* its shape */
     bool has_q, has_k, has_v;    /* which of its parts have come */
+    int last;                    /* which of them came last in the runs so far: 'q', 'k', 'v'; 0: none was seen yet */
+    bool one;                    /* a single token: stop at the last only, for all three */
+    struct ggml_tensor *node_q, *node_k, *node_v; /* where they are then */
     reattn__buffer q, k, v, out; /* [T][H][D], [T][Hk][D], [T][Hk][Dv], [T][H][Dv] */
     reattn__buffer staging;      /* a tensor that lies on a device */
     reattn_rope rope;            /* of the layer's Q; freq_factors points into factors or is NULL */
