@@ -22,7 +22,7 @@ void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
     h->pos0 = pos0;
     h->layer = -1;
     h->has_q = h->has_k = h->has_v = false;
-    h->one = T == 1 && pos0 == 0 && h->last;
+    h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten;
     h->node_q = h->node_k = h->node_v = NULL;
     h->code = REATTN_OK;
 }
@@ -45,15 +45,23 @@ static int kind_of(const struct ggml_tensor *t)
     return layer_of(t, "Vcur-") >= 0 ? 'v' : 0;
 }
 
-/* With one token the parts are noted as they are announced, and read at the last. */
+static bool writes_over(const struct ggml_tensor *t, const struct ggml_tensor *part)
+{
+    bool view = t->op == GGML_OP_NONE || t->op == GGML_OP_VIEW || t->op == GGML_OP_RESHAPE || t->op == GGML_OP_PERMUTE ||
+                t->op == GGML_OP_TRANSPOSE;
+    return part && t != part && !view && t->data == part->data;
+}
+
+/* Called as nodes are announced. The parts are noted; of one token they are read at the last. (Phi 3 scales q in place.) */
 static bool wanted(reattn__hook *h, struct ggml_tensor *t)
 {
     int kind = kind_of(t);
-    if (!h->one) return kind != 0;
+    if (writes_over(t, h->node_q) || writes_over(t, h->node_k) || writes_over(t, h->node_v)) h->overwritten = true;
     if (kind == 'q') h->node_q = t;
     if (kind == 'k') h->node_k = t;
     if (kind == 'v') h->node_v = t;
-    return kind == 'a' || kind == h->last;
+    if (kind == 'a') h->node_q = h->node_k = h->node_v = NULL;
+    return h->one ? kind == 'a' || kind == h->last : kind != 0;
 }
 
 int reattn__hook_read(reattn__hook *h, const struct ggml_tensor *t, float *out)
@@ -210,7 +218,6 @@ static int take_node(reattn__hook *h, struct ggml_tensor *node)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: %d query heads, %d KV heads", h->layer, h->H, h->Hk);
     h->Dv /= h->Hk;
     h->has_q = h->has_k = h->has_v = false;
-    h->node_q = h->node_k = h->node_v = NULL;
     return h->attend(h, node);
 }
 

@@ -26,8 +26,9 @@ struct reattn__hook {
     int H, Hk, D, Dv;            /* its shape */
     bool has_q, has_k, has_v;    /* which of its parts have come */
     int last;                    /* which of them came last in the runs so far: 'q', 'k', 'v'; 0: none was seen yet */
+    bool overwritten;            /* a part is overwritten before the last has come: stop at each */
     bool one;                    /* a single token: stop at the last only, for all three */
-    struct ggml_tensor *node_q, *node_k, *node_v; /* where they are then */
+    struct ggml_tensor *node_q, *node_k, *node_v; /* those announced in this layer */
     reattn__buffer q, k, v, out; /* [T][H][D], [T][Hk][D], [T][Hk][Dv], [T][H][Dv] */
     reattn__buffer staging;      /* a tensor that lies on a device */
     reattn_rope rope;            /* of the layer's Q; freq_factors points into factors or is NULL */
