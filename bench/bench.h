@@ -20,7 +20,7 @@ typedef struct bench_request {
     int64_t scope; /* attend: keys that a query sees, at most */
     int top_k;
     bool seeded; /* select: seeds, as decode has them */
-    bool check_all; /* select: every query of every layer, at every CPU level, against the law */
+    const char *check; /* select: every query of every layer against the law at these CPU levels, "all" or "avx2,..."; NULL: no */
     int repeats, n_threads;
     bool json;
 } bench_request;

@@ -259,8 +259,9 @@ static int measure_line(bench *b, int type, reattn_error *err)
         code = check_law(b, 0, &row->equal, err);
     if (code == REATTN_OK && b->n_layer > 1)
         code = check_law(b, b->n_layer - 1, &row->equal, err);
-    const bench_check check = {b->store, b->shape, b->n_layer, b->keys, b->T, b->q, b->r->top_k, b->r->n_threads};
-    if (code == REATTN_OK && b->r->check_all)
+    const bench_check check = {b->store, b->shape,      b->n_layer,      b->keys,    b->T,
+                               b->q,     b->r->top_k, b->r->n_threads, b->r->check};
+    if (code == REATTN_OK && b->r->check)
         code = bench_check_select(&check, err);
     free_line(b);
     if (code != REATTN_OK)

@@ -82,6 +82,16 @@ static int64_t count_different(const bench_check *c, const reattn_hit *a, const 
     return n;
 }
 
+/* Whether a level is asked for and there; then it is the one in use. */
+static bool use_level(const bench_check *c, const char *level)
+{
+    size_t n = strlen(level);
+    bool asked = strcmp(c->levels, "all") == 0;
+    for (const char *s = c->levels; !asked && *s; s += strcspn(s, ","), s += *s == ',')
+        asked = strncmp(s, level, n) == 0 && (s[n] == ',' || s[n] == 0);
+    return asked && reattn__cpu_force_level(level) == REATTN_OK;
+}
+
 static int check_layer(brute *b, const char *const *levels, int n_level, int64_t *differ, reattn_error *err)
 {
     const bench_check *c = b->c;
@@ -97,7 +107,7 @@ static int check_layer(brute *b, const char *const *levels, int n_level, int64_t
         reattn__parallel(c->n_threads, (c->T + LANES - 1) / LANES * s->H, law_task, b) != REATTN_OK)
         code = reattn__fail(err, REATTN_E_NOMEM, "out of memory for the law");
     for (int i = 0; i < n_level && code == REATTN_OK; i++) {
-        if (reattn__cpu_force_level(levels[i]) != REATTN_OK) continue;
+        if (!use_level(c, levels[i])) continue;
         const reattn__topk_args args = {
             .q = c->q + b->layer * c->T * s->H * s->D, .T = c->T, .H = s->H,
             .src = {.store = c->store, .layer = b->layer, .Hk = s->Hk, .D = s->D, .Dv = s->Dv}, .against = REATTN__KEYS,
@@ -118,6 +128,7 @@ int bench_check_select(const bench_check *c, reattn_error *err)
     enum { N = sizeof levels / sizeof *levels };
     const reattn__layer *s = c->shape;
     int64_t differ[N] = {0}, all = 0;
+    int n_used = 0;
     brute b = {.c = c};
     b.k = malloc((size_t)(s->Hk * c->keys * s->D) * sizeof *b.k);
     b.hits = malloc((size_t)(c->T * s->H * c->top_k) * sizeof *b.hits);
@@ -127,12 +138,15 @@ int bench_check_select(const bench_check *c, reattn_error *err)
     free(b.hits);
     if (code != REATTN_OK) return code;
     for (int i = 0; i < N; i++) {
-        if (reattn__cpu_force_level(levels[i]) != REATTN_OK) continue;
+        if (!use_level(c, levels[i])) continue;
+        n_used++;
         fprintf(stderr, "check: %-6s %" PRId64 " pairs of query and head over %" PRId64 " keys, %" PRId64 " differ from the law\n", levels[i],
                c->n_layer * c->T * s->H, c->keys, differ[i]);
         all += differ[i];
     }
     reattn__cpu_force_level(NULL);
+    if (n_used == 0)
+        return reattn__fail(err, REATTN_E_ARG, "--check %s: this machine has none of these levels", c->levels);
     if (all)
         return reattn__fail(err, REATTN_E_INTERNAL, "%" PRId64 " selections differ from the law", all);
     return REATTN_OK;

@@ -11,6 +11,7 @@ typedef struct bench_check {
     int64_t keys, T;
     const float *q; /* [n_layer][T][H][D] */
     int top_k, n_threads;
+    const char *levels; /* "all", or names separated by commas */
 } bench_check;
 
 /* Writes a line a level on standard error: (query, head) pairs, and how many differ in a position or in a bit of a score.

@@ -81,7 +81,7 @@ static int measure(const options *opt, int (*bench)(const bench_request *, reatt
                        .scope = opt->scope,
                        .top_k = (int)opt->hits,
                        .seeded = opt->seeded,
-                       .check_all = opt->check_all,
+                       .check = opt->check,
                        .repeats = (int)opt->repeats,
                        .n_threads = (int)opt->threads,
                        .json = opt->json};

@@ -77,7 +77,8 @@ struct options {
     bool native_variants;
     const char *keys, *queries, *types_k, *types_v;
     int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
-    bool seeded, check_all;
+    bool seeded;
+    const char *check;
 
     eval_options eval;
 

@@ -149,18 +149,18 @@ static void memory_limit_in_mid_prefill(void **unused)
     p.n_threads = 1;
     p.chunk = 128;
     p.local = 256;
-    assert_int_equal(reattn_session_memory(model, &p, 512, &memory, &err), 0);
+    assert_int_equal(reattn_session_memory(model, &p, 1024, &memory, &err), 0); /* one page */
     p.mem_limit = (int64_t)memory.store_bytes;
     if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
-    assert_int_equal(reattn_session_prompt(s, text, 800, NULL, NULL, &err), REATTN_E_LIMIT);
+    assert_int_equal(reattn_session_prompt(s, text, 1300, NULL, NULL, &err), REATTN_E_LIMIT);
     assert_non_null(strstr(err.msg, "MiB"));
-    assert_int_equal(reattn_session_length(s), 512);
+    assert_int_equal(reattn_session_length(s), 1024);
     /* Nothing is lost: what fits goes on. */
-    assert_int_equal(reattn_session_rewind(s, 384, &err), 0);
-    prompt(s, text + 384, 100);
+    assert_int_equal(reattn_session_rewind(s, 896, &err), 0);
+    prompt(s, text + 896, 100);
     assert_non_null(reattn_session_logits(s));
     assert_int_equal(reattn_session_decode(s, 5, &err), 0);
-    assert_int_equal(reattn_session_length(s), 485);
+    assert_int_equal(reattn_session_length(s), 997);
     reattn_session_free(s);
 
     p.mem_limit = 0;

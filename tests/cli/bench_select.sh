@@ -19,6 +19,13 @@ has out 'synthetic keys, seed 7'
 has out '4 query heads, 2 KV heads, head size 32, top 3 seeded, 1 threads'
 grep -qE '^ +200 \| +2 \| split .*\| equal$' out || complain "$what: no line of 200 keys, equal to the law:" "$(cat out)"
 
+# Every selection against the law, at the levels asked for.
+run 0 bench select --keys 1500 --queries 8 --check scalar,base -r 1
+has err 'check: scalar '
+has err 'check: base '
+grep -qE '^check: .* [1-9][0-9]* pairs of query and head over 1500 keys, 0 differ' err || complain "$what: no check:" "$(cat err)"
+fails 2 'has none of these levels' bench select --keys 300 --queries 1 --check sse9 -r 1
+
 fails 2 '--heads 9 is not a multiple of --kv-heads 2' bench select --kv-heads 2
 fails 2 '--keys takes whole numbers from 1' bench select --keys 0
 fails 2 'must be one of' bench select -ctk f16,f12
