@@ -67,10 +67,10 @@ static void halves(void **unused)
 {
     (void)unused;
     test_rng rng = {test_seed() + 1};
-    static const char *const levels[] = {"scalar", "base", "avx2", "avx512"};
+    static const char *const levels[] = {"scalar", "base", "avx2", "avx512", "neon"};
     uint16_t h[8], back[8];
     float f[8];
-    for (int l = 0; l < 4; l++) {
+    for (int l = 0; l < 5; l++) {
         if (reattn__cpu_force_level(levels[l]) != 0) continue;
         const reattn__kernels *cpu = reattn__cpu();
         for (uint32_t x = 0; x < 65536; x += 8) {
@@ -160,7 +160,7 @@ static void split_keys_are_the_same_everywhere(void **unused)
     test_rng rng = {test_seed() + 3};
     enum { N = 600, D = 64 };
     const reattn__layer layer = {2, 2, D, D, 1, {0}};
-    static const char *const levels[] = {"scalar", "base", "avx2", "avx512"};
+    static const char *const levels[] = {"scalar", "base", "avx2", "avx512", "neon"};
     float *k = test_floats(N * 2 * D), *v = test_floats(N * 2 * D), *want = test_floats(N * D), *got = test_floats(N * D);
     fill(&rng, k, v, N, &layer);
     for (int i = 0; i < N * 2 * D; i++) k[i] += (float)(i % D); /* a mean worth subtracting */
@@ -176,7 +176,7 @@ static void split_keys_are_the_same_everywhere(void **unused)
     assert_int_equal(reattn__store_reserve(t, N, &err), 0);
     for (int64_t at = 0; at < N; at++) assert_int_equal(reattn__store_append(t, 0, 1, k + at * 2 * D, v, &err), 0);
     for (int64_t i = 0; i < N; i++) reattn__store_read_k(s, 0, 1, i, 1, want + i, N);
-    for (int l = 0; l < 4; l++) {
+    for (int l = 0; l < 5; l++) {
         if (reattn__cpu_force_level(levels[l]) != 0) continue;
         for (int64_t at = 0; at < N;) {
             int64_t some = test_int(&rng, 1, 300), n = REATTN__MIN(N - at, some);
