@@ -1,0 +1,226 @@
+/* decide.cu - before and after a scan: queries are rounded, candidates are scored by the law, rows that the scan could
+ * not narrow down are searched by the law alone. */
+#include "scan.cuh"
+
+using namespace reattn_cuda;
+
+namespace {
+
+constexpr float TOO_LARGE = 1e37f, TOO_SMALL = 1e-30f;
+constexpr double UP = 1.0 + 1e-6;
+
+__device__ double warp_sum(double x)
+{
+    for (int i = WARP / 2; i > 0; i /= 2) x += __shfl_xor_sync(ALL, x, i);
+    return x;
+}
+__device__ float warp_max(float x)
+{
+    for (int i = WARP / 2; i > 0; i /= 2) x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
+    return x;
+}
+
+__device__ void leave_to_law(const search &s, int64_t row)
+{
+    s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
+}
+
+/* ------------------------------------------------------------------------------------------- prepare -------- */
+
+/* Rounds x / scale to the type of the scan, stores it, returns what was stored. */
+__device__ float round_to(const search &s, int64_t i, float x)
+{
+    if (s.kind == I8) {
+        float level = fminf(fmaxf(rintf(x), -127.0f), 127.0f);
+        ((int8_t *)s.qs)[i] = (int8_t)level;
+        return level;
+    }
+    if (s.kind == F16) {
+        __half h = __float2half_rn(x);
+        ((__half *)s.qs)[i] = h;
+        return __half2float(h);
+    }
+    __nv_bfloat16 h = __float2bfloat16_rn(x);
+    ((__nv_bfloat16 *)s.qs)[i] = h;
+    return __bfloat162float(h);
+}
+
+__global__ void prepare_kernel(search s)
+{
+    const int lane = threadIdx.x % WARP;
+    const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    if (row >= s.Hk * s.rows) return;
+    const int hk = (int)(row / s.rows);
+    const float *q = s.q + caller_row(s, hk, row % s.rows) * s.D;
+    float amax = 0;
+    bool bad = false;
+    for (int d = lane; d < s.D; d += WARP) {
+        bad |= !isfinite(q[d]);
+        amax = fmaxf(amax, fabsf(q[d]));
+    }
+    amax = warp_max(amax);
+    bad = __any_sync(ALL, bad);
+    float scale = 1.0f;
+    if (s.kind == I8 && amax > TOO_SMALL) scale = amax / 127.0f;
+    if (s.kind == F16 && amax > TOO_SMALL) scale = exp2f((float)ilogbf(amax));
+    double whole = 0, lost = 0;
+    for (int d = lane; d < s.D; d += WARP) {
+        double x = (double)q[d], y = (double)round_to(s, row * s.D + d, (float)(x / (double)scale)) * (double)scale;
+        whole += x * x;
+        lost += (x - y) * (x - y);
+    }
+    const float norm = (float)(sqrt(warp_sum(whole)) * UP), loss = (float)(sqrt(warp_sum(lost)) * UP);
+    for (int i = lane; i < s.lists; i += WARP) s.count[row * s.lists + i] = 0;
+    if (lane > 0) return;
+    if (bad) s.st->bad = 1;
+    row_info info = {scale, 1.0f / scale, 0, 0};
+    if (s.kind == I8) {
+        info.a = norm * (1.0f + 0x1p-17f);
+        info.b = loss + norm * 0x1p-17f;
+    } else {
+        info.a = loss + norm * (float)s.D * 0x1p-20f;
+    }
+    s.row[row] = info;
+    const bool safe = norm * __uint_as_float(s.norm_max[hk]) <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
+                      (amax == 0 || amax > TOO_SMALL);
+    s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates */
+    if (!safe) leave_to_law(s, row);
+}
+
+/* ------------------------------------------------------------------------------------------- decide --------- */
+
+/* A group of W warps takes a row: keeps the candidates that can still win, scores them by the law, ranks them. */
+template <int W> __global__ void __launch_bounds__(256) decide_kernel(search s)
+{
+    constexpr int GROUPS = 256 / WARP / W, ROOM = W == 1 ? 256 : 2048;
+    __shared__ int pos[GROUPS][ROOM];
+    __shared__ double score[GROUPS][ROOM];
+    __shared__ int survivors[GROUPS];
+    const int group = threadIdx.x / (WARP * W), thread = threadIdx.x % (WARP * W), lane = threadIdx.x % WARP;
+    const int64_t row = (int64_t)blockIdx.x * GROUPS + group;
+    const bool mine = row < s.Hk * s.rows && s.floor[row] != order_of(INFINITY);
+    if (thread == 0) survivors[group] = 0;
+    __syncthreads();
+    bool overflow = false;
+    if (mine) {
+        const float floor = of_order(s.floor[row]);
+        int found = 0;
+        for (int l = 0; l < s.lists; l++) {
+            const int n = s.count[row * s.lists + l];
+            const candidate *cand = s.cand + (row * s.lists + l) * s.room;
+            found += n;
+            overflow |= n > s.room;
+            for (int i = thread; i < n && !overflow; i += WARP * W) {
+                candidate c = cand[i];
+                if (c.up < floor) continue;
+                int at = atomicAdd(&survivors[group], 1);
+                if (at < ROOM) pos[group][at] = c.pos;
+            }
+        }
+        if (thread == 0) atomicAdd(&s.st->candidates, (unsigned long long)found);
+    }
+    __syncthreads();
+    const int n = survivors[group];
+    overflow |= n > ROOM;
+    const int hk = mine ? (int)(row / s.rows) : 0;
+    const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
+    if (mine && !overflow)
+        for (int i = thread; i < n; i += WARP * W) score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
+    __syncthreads();
+    if (!mine || thread >= WARP) return;
+    if (overflow) {
+        if (lane == 0) leave_to_law(s, row);
+        return;
+    }
+    warp_top top;
+    top.clear();
+    for (int i = 0; i < n; i++)
+        if (top.takes(score[group][i], pos[group][i], s.top_k)) top.insert(score[group][i], pos[group][i], lane);
+    top.write(s.hits + out * s.top_k, s.top_k, lane);
+}
+
+/* -------------------------------------------------------------------------------------------- brute --------- */
+
+enum { BRUTE_THREADS = 512 };
+
+/* A block takes a row: every key by the law. Keys come in order, so that a tie never displaces. */
+__global__ void __launch_bounds__(BRUTE_THREADS) brute_kernel(search s)
+{
+    __shared__ float q[256];
+    __shared__ double score[BRUTE_THREADS];
+    __shared__ double least;
+    const int lane = threadIdx.x % WARP;
+    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x) {
+        const int64_t row = s.brute[i];
+        const int hk = (int)(row / s.rows);
+        const int64_t out = caller_row(s, hk, row % s.rows);
+        warp_top top;
+        top.clear();
+        __syncthreads();
+        for (int d = threadIdx.x; d < s.D; d += BRUTE_THREADS) q[d] = s.q[out * s.D + d];
+        if (threadIdx.x == 0) least = -INFINITY;
+        __syncthreads();
+        for (int64_t first = 0; first < s.M; first += BRUTE_THREADS) {
+            const int64_t j = first + threadIdx.x;
+            bool enters = false;
+            if (j < s.M) {
+                score[threadIdx.x] = law(s, q, hk, j);
+                enters = first == 0 || score[threadIdx.x] > least; /* the first keys fill the list */
+            }
+            if (__syncthreads_or(enters) && threadIdx.x < WARP) {
+                const int n = (int)(s.M - first < BRUTE_THREADS ? s.M - first : BRUTE_THREADS);
+                for (int at = 0; at < n; at += WARP) {
+                    bool new_one = at + lane < n && (first + at < s.top_k || score[at + lane] > least);
+                    for (unsigned left = __ballot_sync(ALL, new_one); left; left &= left - 1) {
+                        int which = at + __ffs(left) - 1;
+                        if (top.takes(score[which], (int)first + which, s.top_k))
+                            top.insert(score[which], (int)first + which, lane);
+                    }
+                }
+                double s_k = __shfl_sync(ALL, top.score, s.top_k - 1);
+                int p_k = __shfl_sync(ALL, top.pos, s.top_k - 1);
+                __syncwarp();
+                if (lane == 0) least = p_k < 0 ? -INFINITY : s_k;
+            }
+            __syncthreads();
+        }
+        if (threadIdx.x < WARP) top.write(s.hits + out * s.top_k, s.top_k, lane);
+    }
+}
+
+__global__ void all_brute_kernel(search s)
+{
+    const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (row < s.Hk * s.rows) s.brute[row] = (int)row;
+    if (row == 0) s.st->brute_rows = (int)(s.Hk * s.rows);
+}
+
+} // namespace
+
+namespace reattn_cuda {
+
+int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
+{
+    const int64_t rows = s.Hk * s.rows;
+    int code = failed(cudaMemsetAsync(s.st, 0, sizeof *s.st, stream), "clearing the status", err);
+    if (code) return code;
+    prepare_kernel<<<(unsigned)((rows * WARP + 127) / 128), 128, 0, stream>>>(s);
+    return failed(cudaGetLastError(), "rounding the queries", err);
+}
+
+int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
+{
+    const int64_t rows = s.Hk * s.rows;
+    if (s.lists == 0) /* no scan was made */
+        all_brute_kernel<<<(unsigned)((rows + 255) / 256), 256, 0, stream>>>(s);
+    else if (rows < 2048)
+        decide_kernel<8><<<(unsigned)rows, 256, 0, stream>>>(s);
+    else
+        decide_kernel<1><<<(unsigned)((rows + 7) / 8), 256, 0, stream>>>(s);
+    int code = failed(cudaGetLastError(), "deciding among candidates", err);
+    if (code) return code;
+    brute_kernel<<<(unsigned)(rows < 1024 ? rows : 1024), BRUTE_THREADS, 0, stream>>>(s);
+    return failed(cudaGetLastError(), "searching rows by the law", err);
+}
+
+} // namespace reattn_cuda

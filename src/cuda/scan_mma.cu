@@ -1,0 +1,252 @@
+/* scan_mma.cu - the scan for few queries: a warp streams its share of a KV head's keys from memory straight into tensor
+ * core fragments, for all rows of the head at once. Also the way for many queries where there is no wgmma.
+ *
+ * Keys are the matrix A (16 keys of a step), queries the matrix B (8 rows each). The order of dimensions inside a product
+ * is free, so a lane loads 16 bytes in a row of a key and calls them the fragment that the instruction wants; queries are
+ * taken in the same order. No shared memory, and every byte is read once. */
+#include "scan.cuh"
+
+using namespace reattn_cuda;
+
+namespace {
+
+enum { THREADS = 256, WARPS = THREADS / WARP, STEP = 16 };
+
+template <int KIND> struct sums {
+    typedef float type;
+};
+template <> struct sums<I8> {
+    typedef int type;
+};
+
+/* c += keys (16 x 32 bytes) * queries (32 bytes x 8). */
+template <int KIND, class C> __device__ __forceinline__ void product(C (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2])
+{
+    if constexpr (KIND == I8)
+        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    else if constexpr (KIND == F16)
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    else
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* 16 bytes that are read once. */
+__device__ __forceinline__ uint4 stream16(const void *p)
+{
+    uint4 x;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "l"(p));
+    return x;
+}
+
+template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2) scan_kernel(search s, int warps_per_head)
+{
+    typedef typename sums<KIND>::type sum;
+    constexpr int BYTES = D * value_bytes(KIND), CHUNKS = BYTES / 32; /* products of 32 bytes a key */
+    constexpr int LOADS = (BYTES + 63) / 64;                          /* 16 bytes a lane, of two keys each */
+    constexpr bool HALF = BYTES % 64 != 0; /* of the last 64 bytes only 32 are there: lanes 0 and 1 of a quad hold them */
+    constexpr int ROWS = NB * 8;
+    extern __shared__ float shared[];
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, quad = lane / 4, in_quad = lane % 4;
+    float *best = shared + warp * ROWS * (s.top_k + 1), *floors = best + ROWS * s.top_k;
+    const int64_t unit = (int64_t)blockIdx.x * WARPS + warp;
+    const int hk = (int)(unit % s.Hk);
+    const int64_t first_row = (int64_t)blockIdx.y * ROWS;
+    if (unit / s.Hk >= warps_per_head) return;
+
+    for (int i = lane; i < ROWS * s.top_k; i += WARP) best[i] = -INFINITY;
+    for (int i = lane; i < ROWS; i += WARP)
+        floors[i] = first_row + i < s.rows ? of_order(s.floor[hk * s.rows + first_row + i]) : INFINITY;
+    __syncwarp();
+
+    /* Queries, in the order of the loads below. Products past the end of a row have zeros here. */
+    uint32_t b[LOADS * 2][NB][2];
+#pragma unroll
+    for (int l = 0; l < LOADS; l++)
+#pragma unroll
+        for (int n = 0; n < NB; n++) {
+            const int64_t row = first_row + n * 8 + quad;
+            uint4 x = {0, 0, 0, 0};
+            if (row < s.rows && l * 64 + in_quad * 16 < BYTES)
+                x = *(const uint4 *)((const char *)s.qs + (hk * s.rows + row) * BYTES + l * 64 + in_quad * 16);
+            b[l * 2][n][0] = x.x, b[l * 2][n][1] = x.y, b[l * 2 + 1][n][0] = x.z, b[l * 2 + 1][n][1] = x.w;
+        }
+    row_info info[NB][2];
+    int row_at[NB][2];
+#pragma unroll
+    for (int n = 0; n < NB; n++)
+        for (int i = 0; i < 2; i++) {
+            row_at[n][i] = n * 8 + in_quad * 2 + i;
+            const int64_t row = first_row + row_at[n][i];
+            info[n][i] = row < s.rows ? s.row[hk * s.rows + row] : row_info{1, 1, 0, 0};
+        }
+
+    const char *base;
+    int64_t pitch; /* bytes from key to key */
+    if (KIND == I8) {
+        base = (const char *)s.plane + hk * s.tile_stride * TILE * BYTES;
+        pitch = BYTES;
+    } else {
+        base = (const char *)s.k + hk * s.stride_head * 2;
+        pitch = s.stride_key * 2;
+    }
+    /* In the plane whole tiles are there; of other keys the last stands in for those past the end. */
+    const int64_t last = KIND == I8 ? s.tile_stride * TILE - 1 : s.M - 1;
+
+    constexpr bool AHEAD = LOADS <= 4; /* the next step's keys are asked for before this step's are used */
+    uint4 next[LOADS][2];
+    auto load = [&](int64_t first) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int64_t key = first + quad + i * 8;
+            const char *from = base + (key < last ? key : last) * pitch + in_quad * 16;
+#pragma unroll
+            for (int l = 0; l < LOADS; l++)
+                next[l][i] = HALF && l == LOADS - 1 && in_quad >= 2 ? uint4{0, 0, 0, 0} : stream16(from + l * 64);
+        }
+    };
+
+    const int64_t tiles = (s.M + TILE - 1) / TILE;
+    int64_t tile = unit / s.Hk;
+    if (AHEAD && tile < tiles) load(tile * TILE);
+    for (; tile < tiles; tile += warps_per_head) {
+        const tile_info t = s.tiles[hk * s.tile_stride + tile];
+        int seen[NB][2]; /* what other warps have found by now */
+        float e[NB][2];
+        sum least[NB][2];
+        auto refresh = [&]() {
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    float x = worth(floors[row_at[n][i]], e[n][i], info[n][i], t);
+                    if constexpr (KIND == I8) least[n][i] = worth_int(x);
+                    else least[n][i] = x;
+                }
+        };
+#pragma unroll
+        for (int n = 0; n < NB; n++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                e[n][i] = error_of(info[n][i], t);
+                const int64_t row = first_row + row_at[n][i];
+                seen[n][i] = row < s.rows ? *(volatile int *)&s.floor[hk * s.rows + row] : order_of(INFINITY);
+            }
+        refresh();
+        for (int64_t first = tile * TILE; first < (tile + 1) * TILE; first += STEP) {
+            uint4 now[LOADS][2];
+            if (!AHEAD) load(first);
+#pragma unroll
+            for (int l = 0; l < LOADS; l++) now[l][0] = next[l][0], now[l][1] = next[l][1];
+            if (AHEAD) load(first % TILE + STEP < TILE ? first + STEP : (tile + warps_per_head) * TILE);
+            sum c[NB][4];
+#pragma unroll
+            for (int n = 0; n < NB; n++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) c[n][i] = 0;
+#pragma unroll
+                for (int l = 0; l < LOADS; l++) {
+                    product<KIND>(c[n], {now[l][0].x, now[l][1].x, now[l][0].y, now[l][1].y}, b[l * 2][n]);
+                    product<KIND>(c[n], {now[l][0].z, now[l][1].z, now[l][0].w, now[l][1].w}, b[l * 2 + 1][n]);
+                }
+            }
+            bool hit = false;
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) hit |= c[n][i] >= least[n][i % 2];
+            if (!__any_sync(ALL, hit)) continue;
+
+            /* Rare. Lanes with the same rows take turns. */
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    bool wants = c[n][i] >= least[n][i % 2] && first + quad + i / 2 * 8 < s.M;
+                    for (unsigned who = __ballot_sync(ALL, wants); who; who = __ballot_sync(ALL, wants)) {
+                        const int turn = __ffs(who & (0x11111111u << in_quad)) - 1;
+                        if (wants && lane == turn) {
+                            wants = false;
+                            const int r = row_at[n][i % 2];
+                            const int64_t row = hk * s.rows + first_row + r;
+                            const float score = (float)c[n][i] * (info[n][i % 2].scale * t.scale);
+                            if (score + e[n][i % 2] >= floors[r]) {
+                                int at = atomicAdd(&s.count[row], 1);
+                                if (at < s.room)
+                                    s.cand[row * s.room + at] = {(int)(first + quad + i / 2 * 8), score + e[n][i % 2]};
+                                float least_now = raise_floor(best + r * s.top_k, s.top_k, score - e[n][i % 2]);
+                                if (least_now > floors[r]) {
+                                    floors[r] = least_now;
+                                    atomicMax(&s.floor[row], order_of(least_now));
+                                }
+                            }
+                        }
+                        __syncwarp();
+                    }
+                }
+            refresh();
+            __syncwarp();
+        }
+        __syncwarp();
+        if (quad == 0) {
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) floors[row_at[n][i]] = fmaxf(floors[row_at[n][i]], of_order(seen[n][i]));
+        }
+        __syncwarp();
+    }
+}
+
+template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
+{
+    int device, SMs, blocks_per_SM;
+    auto *kernel = scan_kernel<D, KIND, NB>;
+    size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 1);
+    cudaError_t code = cudaGetDevice(&device);
+    if (code == cudaSuccess) code = cudaDeviceGetAttribute(&SMs, cudaDevAttrMultiProcessorCount, device);
+    if (code == cudaSuccess) code = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_SM, kernel, THREADS, shared);
+    if (code != cudaSuccess) return code;
+    const int64_t groups = (s.rows + NB * 8 - 1) / (NB * 8), tiles = (s.M + TILE - 1) / TILE;
+    /* One wave of blocks; warps of a head take turns at its tiles. */
+    int64_t warps = (int64_t)SMs * blocks_per_SM * WARPS / groups / s.Hk;
+    if (warps < 1) warps = 1;
+    if (warps > tiles) warps = tiles;
+    kernel<<<dim3((unsigned)((warps * s.Hk + WARPS - 1) / WARPS), (unsigned)groups), THREADS, shared, stream>>>(s, (int)warps);
+    return cudaGetLastError();
+}
+
+template <int D> cudaError_t launch_dim(const search &s, cudaStream_t stream)
+{
+    const bool few = s.rows <= 8;
+    switch (s.kind) {
+    case I8: return few ? launch<D, I8, 1>(s, stream) : launch<D, I8, 2>(s, stream);
+    case F16: return few ? launch<D, F16, 1>(s, stream) : launch<D, F16, 2>(s, stream);
+    default: return few ? launch<D, BF16, 1>(s, stream) : launch<D, BF16, 2>(s, stream);
+    }
+}
+
+} // namespace
+
+namespace reattn_cuda {
+
+int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err)
+{
+    cudaError_t code = cudaErrorInvalidValue;
+    switch (s.D) {
+    case 64: code = launch_dim<64>(s, stream); break;
+    case 96: code = launch_dim<96>(s, stream); break;
+    case 128: code = launch_dim<128>(s, stream); break;
+    case 256: code = launch_dim<256>(s, stream); break;
+    }
+    return failed(code, "scanning the keys", err);
+}
+
+} // namespace reattn_cuda

@@ -1,0 +1,323 @@
+/* scan_wgmma.cu - the scan for many queries on sm_90: one warp copies tiles of keys into shared memory (TMA), warpgroups
+ * of 64 rows each multiply them (wgmma) and test the sums.
+ *
+ * A block holds up to 256 rows (tokens x heads of one KV head) and streams keys past them, so that each tile of keys
+ * leaves the L2 cache once for 256 rows. While one warpgroup tests its sums, the others keep the tensor cores busy. A
+ * lane has 2 rows x 32 keys of a tile: their maximum against what is worth a look; the rest happens about
+ * k ln(M / k) times a row. Rows belong to one warp, so that lists need no locks. */
+#include "scan.cuh"
+
+#include "hopper.cuh"
+
+using namespace reattn_cuda;
+
+namespace {
+
+enum { STAGES_MAX = 8, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
+
+template <int D, int KIND> struct shape {
+    static constexpr int BYTES = D * value_bytes(KIND);
+    static constexpr int SWIZZLE = BYTES <= 64 ? 64 : 128;
+    static constexpr int CHUNKS = (BYTES + SWIZZLE - 1) / SWIZZLE;
+    static constexpr int GROUPS = BYTES >= 512 ? 2 : 4; /* warpgroups that multiply */
+    static constexpr int ROWS = GROUPS * 64;
+    static constexpr int Q_BYTES = ROWS * CHUNKS * SWIZZLE, STAGE_BYTES = TILE * CHUNKS * SWIZZLE;
+    static constexpr int THREADS = PRODUCER + GROUPS * 128;
+};
+
+template <int KIND> struct sums {
+    typedef float type;
+};
+template <> struct sums<I8> {
+    typedef int type;
+};
+
+__device__ __forceinline__ float largest(float a, float b, float c) { return fmaxf(fmaxf(a, b), c); }
+__device__ __forceinline__ int largest(int a, int b, int c) { return __vimax3_s32(a, b, c); }
+
+/* One of a lane's two rows. */
+template <class sum> struct row_state {
+    row_info info;
+    float floor, e;
+    sum least; /* worth a look in this tile */
+    int count;
+    candidate *cand;
+    float *best;
+};
+
+template <int KIND, class sum> __device__ __forceinline__ void set_least(row_state<sum> &r, const tile_info &t)
+{
+    float x = worth(r.floor, r.e, r.info, t);
+    if constexpr (KIND == I8) r.least = worth_int(x);
+    else r.least = x;
+}
+
+/* Sums HALF * 2 + {0, 1} of 4 column blocks from GROUP * 4 on hold something worth a look. The four lanes of a row take
+ * turns. first is the lane's first key in the tile's first column block. */
+template <int KIND, int HALF, int GROUP, class sum>
+__device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_state<sum> &r, const tile_info &t, int first,
+                                     int64_t row, int lane)
+{
+    unsigned wants = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        if (c[(GROUP * 4 + i / 2) * 4 + HALF * 2 + i % 2] >= r.least) wants |= 1u << i;
+    for (unsigned who = __ballot_sync(ALL, wants); who; who = __ballot_sync(ALL, wants)) {
+        const int turn = __ffs(who & 0xfu << (lane & 28)) - 1;
+        if (lane == turn) {
+            const int i = __ffs(wants) - 1;
+            const int pos = first + (GROUP * 4 + i / 2) * 8 + i % 2;
+            wants &= wants - 1;
+            sum x = 0;
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                if (j == i) x = c[(GROUP * 4 + j / 2) * 4 + HALF * 2 + j % 2];
+            if (x >= r.least && pos < s.M) {
+                const float score = (float)x * (r.info.scale * t.scale);
+                if (r.count < s.room) r.cand[r.count] = {pos, score + r.e};
+                r.count++;
+                const float least = raise_floor(r.best, s.top_k, score - r.e);
+                if (least > r.floor) {
+                    r.floor = least;
+                    if (s.lists > 1) atomicMax(&s.floor[row], order_of(least));
+                }
+            }
+        }
+        __syncwarp();
+        const int from = turn < 0 ? lane : turn;
+        r.floor = __shfl_sync(ALL, r.floor, from);
+        r.count = __shfl_sync(ALL, r.count, from);
+        set_least<KIND>(r, t);
+    }
+}
+
+template <int KIND, int HALF, class sum>
+__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> &r, const tile_info &t, int first,
+                                     int64_t row, int lane)
+{
+    sum most[4];
+#pragma unroll
+    for (int g = 0; g < 4; g++) {
+        const int at = g * 16 + HALF * 2;
+        most[g] = largest(c[at], c[at + 1], c[at + 4]);
+        most[g] = largest(most[g], c[at + 5], c[at + 8]);
+        most[g] = largest(most[g], c[at + 9], c[at + 12]);
+        most[g] = most[g] > c[at + 13] ? most[g] : c[at + 13];
+    }
+    sum all = largest(largest(most[0], most[1], most[2]), most[3], most[3]);
+    if (!__any_sync(ALL, all >= r.least)) return;
+    if (__any_sync(ALL, most[0] >= r.least)) look<KIND, HALF, 0>(s, c, r, t, first, row, lane);
+    if (__any_sync(ALL, most[1] >= r.least)) look<KIND, HALF, 1>(s, c, r, t, first, row, lane);
+    if (__any_sync(ALL, most[2] >= r.least)) look<KIND, HALF, 2>(s, c, r, t, first, row, lane);
+    if (__any_sync(ALL, most[3] >= r.least)) look<KIND, HALF, 3>(s, c, r, t, first, row, lane);
+}
+
+template <int D, int KIND>
+__global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
+    scan_kernel(const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
+                const __grid_constant__ search s, int split_tiles, int stages)
+{
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    typedef shape<D, KIND> S;
+    typedef typename sums<KIND>::type sum;
+    constexpr int STEPS = S::BYTES / 32, VALUES = S::SWIZZLE / value_bytes(KIND);
+    extern __shared__ char raw[];
+    __shared__ uint64_t q_full, full[STAGES_MAX], empty[STAGES_MAX];
+    char *q_tile = (char *)(((uintptr_t)raw + 1023) / 1024 * 1024), *k_tile = q_tile + S::Q_BYTES;
+    float *best = (float *)(k_tile + stages * S::STAGE_BYTES);
+    const int hk = blockIdx.z, split = blockIdx.y, group = threadIdx.x / 128 - 1;
+    const int first_row = blockIdx.x * S::ROWS;
+    const int tiles = (int)((s.M + TILE - 1) / TILE);
+    const int first_tile = split * split_tiles, end_tile = min(first_tile + split_tiles, tiles);
+
+    if (threadIdx.x == 0) {
+        barrier_init(&q_full, 1);
+        for (int i = 0; i < stages; i++) {
+            barrier_init(&full[i], 1);
+            barrier_init(&empty[i], S::GROUPS * 4);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
+    for (int i = threadIdx.x; i < S::ROWS * s.top_k; i += S::THREADS) best[i] = -INFINITY;
+    __syncthreads();
+
+    if (group < 0) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (threadIdx.x > 0) return;
+        barrier_expect(&q_full, S::Q_BYTES);
+        for (int c = 0; c < S::CHUNKS; c++)
+            copy_box(q_tile + c * S::ROWS * S::SWIZZLE, &q_map, c * VALUES, first_row, hk, &q_full);
+        for (int tile = first_tile, stage = 0, phase = 1; tile < end_tile; tile++) {
+            barrier_wait(&empty[stage], phase);
+            barrier_expect(&full[stage], S::STAGE_BYTES);
+            for (int c = 0; c < S::CHUNKS; c++)
+                copy_box(k_tile + stage * S::STAGE_BYTES + c * TILE * S::SWIZZLE, &k_map, c * VALUES, tile * TILE, hk,
+                         &full[stage]);
+            if (++stage == stages) {
+                stage = 0;
+                phase ^= 1;
+            }
+        }
+    } else {
+        if constexpr (S::GROUPS == 4) asm volatile("setmaxnreg.inc.sync.aligned.u32 120;");
+        else asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        const int warp = threadIdx.x / WARP % 4, lane = threadIdx.x % WARP;
+        const int at = group * 64 + warp * 16 + lane / 4; /* in the block; the lane's other row is 8 further */
+        const int64_t row = hk * s.rows + first_row + at;
+        row_state<sum> r[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const bool there = first_row + at + i * 8 < s.rows;
+            r[i].info = there ? s.row[row + i * 8] : row_info{1, 1, 0, 0};
+            r[i].floor = there ? of_order(s.floor[row + i * 8]) : INFINITY;
+            r[i].count = 0;
+            r[i].cand = s.cand + ((row + i * 8) * s.lists + split) * s.room;
+            r[i].best = best + (at + i * 8) * s.top_k;
+        }
+        const tile_info *info = s.tiles + hk * s.tile_stride;
+        tile_info next = info[min(first_tile, tiles - 1)];
+        const uint64_t a = matrix<S::SWIZZLE>(q_tile + group * 64 * S::SWIZZLE);
+        barrier_wait(&q_full, 0);
+        for (int tile = first_tile, stage = 0, phase = 0; tile < end_tile; tile++) {
+            const tile_info t = next;
+            sum c[64];
+            const uint64_t b = matrix<S::SWIZZLE>(k_tile + stage * S::STAGE_BYTES);
+            barrier_wait(&full[stage], phase);
+#pragma unroll
+            for (int i = 0; i < 64; i++) keep(c[i]);
+            wgmma_fence();
+#pragma unroll
+            for (int i = 0; i < STEPS; i++) {
+                constexpr int IN_CHUNK = S::SWIZZLE / 32;
+                const int chunk = i / IN_CHUNK, in_chunk = i % IN_CHUNK * 2;
+                wgmma<KIND>(c, a + (chunk * S::ROWS * S::SWIZZLE >> 4) + in_chunk,
+                            b + (chunk * TILE * S::SWIZZLE >> 4) + in_chunk, i > 0);
+            }
+            wgmma_commit();
+            /* Meanwhile: what is worth a look in this tile, and what other splits have found. */
+            next = info[min(tile + 1, tiles - 1)];
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                if (s.lists > 1 && tile % 8 == 7 && first_row + at + i * 8 < s.rows)
+                    r[i].floor = fmaxf(r[i].floor, of_order(*(volatile int *)&s.floor[row + i * 8]));
+                r[i].e = error_of(r[i].info, t);
+                set_least<KIND>(r[i], t);
+            }
+            wgmma_wait();
+#pragma unroll
+            for (int i = 0; i < 64; i++) keep(c[i]);
+            if (lane == 0) barrier_arrive(&empty[stage]);
+            const int first = tile * TILE + lane % 4 * 2;
+            test<KIND, 0>(s, c, r[0], t, first, row, lane);
+            test<KIND, 1>(s, c, r[1], t, first, row + 8, lane);
+            if (++stage == stages) {
+                stage = 0;
+                phase ^= 1;
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            if (lane % 4 == 0 && first_row + at + i * 8 < s.rows) {
+                s.count[(row + i * 8) * s.lists + split] = r[i].count;
+                atomicMax(&s.floor[row + i * 8], order_of(r[i].floor));
+            }
+    }
+#endif
+}
+
+/* ------------------------------------------------------------------------------------------ the host -------- */
+
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
+                              const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* [heads][n][D] with strides in bytes; a box is rows x (swizzle) bytes. */
+cudaError_t describe(CUtensorMap *map, int kind, int swizzle, const void *base, int D, int64_t n, int64_t stride, int heads,
+                     int64_t stride_head, int rows)
+{
+    void *fn = NULL;
+    cudaDriverEntryPointQueryResult found;
+    cudaError_t code = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &fn, 12000, cudaEnableDefault, &found);
+    if (code != cudaSuccess) return code;
+    if (!fn || found != cudaDriverEntryPointSuccess) return cudaErrorInsufficientDriver;
+    const cuuint64_t size[3] = {(cuuint64_t)D, (cuuint64_t)n, (cuuint64_t)heads};
+    const cuuint64_t strides[2] = {(cuuint64_t)stride, (cuuint64_t)stride_head};
+    const cuuint32_t box[3] = {(cuuint32_t)(swizzle / value_bytes(kind)), (cuuint32_t)rows, 1}, step[3] = {1, 1, 1};
+    const CUtensorMapDataType type = kind == I8    ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                     : kind == F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                   : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    CUresult result = ((encode_fn)fn)(map, type, 3, (void *)base, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                      swizzle == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+                                      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stream)
+{
+    typedef shape<D, KIND> S;
+    auto *kernel = scan_kernel<D, KIND>;
+    CUtensorMap q_map, k_map;
+    const int64_t bytes = S::BYTES;
+    cudaError_t code = describe(&q_map, KIND, S::SWIZZLE, s.qs, D, s.rows, bytes, s.Hk, s.rows * bytes, S::ROWS);
+    if (code != cudaSuccess) return code;
+    if (KIND == I8)
+        code = describe(&k_map, KIND, S::SWIZZLE, s.plane, D, s.tile_stride * TILE, bytes, s.Hk, s.tile_stride * TILE * bytes, TILE);
+    else
+        code = describe(&k_map, KIND, S::SWIZZLE, s.k, D, s.M, s.stride_key * 2, s.Hk, s.stride_head * 2, TILE);
+    if (code != cudaSuccess) return code;
+    const int fixed = 1024 + S::Q_BYTES + S::ROWS * s.top_k * (int)sizeof(float);
+    int stages = (SHARED_MAX - fixed) / S::STAGE_BYTES;
+    if (stages > STAGES_MAX) stages = STAGES_MAX;
+    const int shared = fixed + stages * S::STAGE_BYTES;
+    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    if (code != cudaSuccess) return code;
+    const int tiles = (int)((s.M + TILE - 1) / TILE), split_tiles = (tiles + s.lists - 1) / s.lists;
+    kernel<<<dim3((unsigned)((s.rows + S::ROWS - 1) / S::ROWS), s.lists, s.Hk), S::THREADS, shared, stream>>>(q_map, k_map, s,
+                                                                                                         split_tiles, stages);
+    return cudaGetLastError();
+}
+
+template <int D> cudaError_t launch_dim(const search &s, cudaStream_t stream)
+{
+    switch (s.kind) {
+    case I8: return launch<D, I8>(s, stream);
+    case F16: return launch<D, F16>(s, stream);
+    default: return launch<D, BF16>(s, stream);
+    }
+}
+
+} // namespace
+
+namespace reattn_cuda {
+
+/* As many splits as fill whole waves of blocks best, with at least 32 tiles each. */
+int wgmma_splits(int64_t M, int64_t rows, int Hk, int D, int kind, int SMs)
+{
+    const int block = D * value_bytes(kind) >= 512 ? 128 : 256;
+    const int64_t blocks = (rows + block - 1) / block * Hk, tiles = (M + TILE - 1) / TILE;
+    int best = 1;
+    double best_time = 1e30;
+    for (int splits = 1; splits <= 64 && (splits == 1 || tiles / splits >= 32); splits++) {
+        const double waves = (double)((blocks * splits + SMs - 1) / SMs), time = waves * ((double)tiles / splits + 24);
+        if (time < best_time) {
+            best_time = time;
+            best = splits;
+        }
+    }
+    return best;
+}
+
+int launch_scan_wgmma(const search &s, cudaStream_t stream, reattn_error *err)
+{
+    cudaError_t code = cudaErrorInvalidValue;
+    switch (s.D) {
+    case 64: code = launch_dim<64>(s, stream); break;
+    case 96: code = launch_dim<96>(s, stream); break;
+    case 128: code = launch_dim<128>(s, stream); break;
+    case 256: code = launch_dim<256>(s, stream); break;
+    }
+    return failed(code, "scanning the keys", err);
+}
+
+} // namespace reattn_cuda
