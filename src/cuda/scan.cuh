@@ -24,7 +24,7 @@ extern "C" {
 
 namespace reattn_cuda {
 
-enum { TILE = 128, TOP_MAX = 32, WARP = 32 };
+enum { TILE = 128, TOP_MAX = 32, WARP = 32, SAMPLES = 128 };
 enum kind { BF16 = REATTN__CUDA_BF16, F16 = REATTN__CUDA_F16, I8 = 2 };
 
 constexpr float TINY = 1e-34f;
@@ -91,6 +91,7 @@ struct search {
     int64_t M, stride_key, stride_head, T, rows; /* rows of a KV head: T * g */
     int H, Hk, g, D, top_k, type, kind;
     int lists, room; /* candidate lists of a row, and their length */
+    int samples;     /* tiles that are looked at first, 0 for none */
     const tile_info *tiles;
     int64_t tile_stride; /* tiles of a KV head in the index */
     const int8_t *plane;
@@ -104,6 +105,7 @@ struct search {
     int *count;      /* [Hk][rows][lists] */
     int *brute;      /* [Hk][rows] rows left to the law */
     candidate *cand; /* [Hk][rows][lists][room] */
+    float *sample;   /* [Hk][rows][SAMPLES] the best score that is surely reached in each sampled tile */
 };
 
 /* Floats as integers of the same order. */

@@ -3,7 +3,10 @@
  *
  * Keys are the matrix A (16 keys of a step), queries the matrix B (8 rows each). The order of dimensions inside a product
  * is free, so a lane loads 16 bytes in a row of a key and calls them the fragment that the instruction wants; queries are
- * taken in the same order. No shared memory, and every byte is read once. */
+ * taken in the same order. No shared memory, and every byte is read once.
+ *
+ * Hundreds of warps that know nothing would each write down its first few keys. So some tiles, evenly spread, are looked at
+ * before: the k-th best of their maxima is surely reached by k keys, and all warps start with that. */
 #include "scan.cuh"
 
 using namespace reattn_cuda;
@@ -46,7 +49,28 @@ __device__ __forceinline__ uint4 stream16(const void *p)
     return x;
 }
 
-template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2) scan_kernel(search s, int warps_per_head)
+/* The k-th best of a row's sampled maxima. */
+__device__ float sampled_floor(const search &s, int64_t row, int lane)
+{
+    int x[SAMPLES / WARP], kth = order_of(-INFINITY);
+    for (int i = 0; i < SAMPLES / WARP; i++)
+        x[i] = order_of(i * WARP + lane < s.samples ? s.sample[row * SAMPLES + i * WARP + lane] : -INFINITY);
+    for (int n = 0; n < s.top_k; n++) {
+        int mine = x[0];
+        for (int i = 1; i < SAMPLES / WARP; i++) mine = max(mine, x[i]);
+        kth = __reduce_max_sync(ALL, mine);
+        if (lane != __ffs(__ballot_sync(ALL, mine == kth)) - 1) continue;
+        bool gone = false;
+        for (int i = 0; i < SAMPLES / WARP; i++)
+            if (!gone && x[i] == kth) {
+                x[i] = order_of(-INFINITY);
+                gone = true;
+            }
+    }
+    return of_order(kth);
+}
+
+template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds__(THREADS, 2) scan_kernel(search s, int warps_per_head)
 {
     typedef typename sums<KIND>::type sum;
     constexpr int BYTES = D * value_bytes(KIND), CHUNKS = BYTES / 32; /* products of 32 bytes a key */
@@ -64,6 +88,12 @@ template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2)
     for (int i = lane; i < ROWS * s.top_k; i += WARP) best[i] = -INFINITY;
     for (int i = lane; i < ROWS; i += WARP)
         floors[i] = first_row + i < s.rows ? of_order(s.floor[hk * s.rows + first_row + i]) : INFINITY;
+    __syncwarp();
+    if (!SAMPLE && s.samples)
+        for (int i = 0; i < ROWS && first_row + i < s.rows; i++) {
+            float floor = sampled_floor(s, hk * s.rows + first_row + i, lane);
+            if (lane == 0) floors[i] = fmaxf(floors[i], floor);
+        }
     __syncwarp();
 
     /* Queries, in the order of the loads below. Products past the end of a row have zeros here. */
@@ -114,9 +144,10 @@ template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2)
     };
 
     const int64_t tiles = (s.M + TILE - 1) / TILE;
-    int64_t tile = unit / s.Hk;
+    const int64_t stride = SAMPLE ? tiles : warps_per_head;
+    int64_t tile = SAMPLE ? unit / s.Hk * (s.M / TILE / s.samples) : unit / s.Hk;
     if (AHEAD && tile < tiles) load(tile * TILE);
-    for (; tile < tiles; tile += warps_per_head) {
+    for (; tile < tiles; tile += stride) {
         const tile_info t = s.tiles[hk * s.tile_stride + tile];
         int seen[NB][2]; /* what other warps have found by now */
         float e[NB][2];
@@ -140,12 +171,16 @@ template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2)
                 seen[n][i] = row < s.rows ? *(volatile int *)&s.floor[hk * s.rows + row] : order_of(INFINITY);
             }
         refresh();
+        sum most[NB][2];
+        if constexpr (SAMPLE)
+#pragma unroll
+            for (int n = 0; n < NB; n++) most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
         for (int64_t first = tile * TILE; first < (tile + 1) * TILE; first += STEP) {
             uint4 now[LOADS][2];
             if (!AHEAD) load(first);
 #pragma unroll
             for (int l = 0; l < LOADS; l++) now[l][0] = next[l][0], now[l][1] = next[l][1];
-            if (AHEAD) load(first % TILE + STEP < TILE ? first + STEP : (tile + warps_per_head) * TILE);
+            if (AHEAD) load(first % TILE + STEP < TILE ? first + STEP : (tile + stride) * TILE);
             sum c[NB][4];
 #pragma unroll
             for (int n = 0; n < NB; n++) {
@@ -156,6 +191,13 @@ template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2)
                     product<KIND>(c[n], {now[l][0].x, now[l][1].x, now[l][0].y, now[l][1].y}, b[l * 2][n]);
                     product<KIND>(c[n], {now[l][0].z, now[l][1].z, now[l][0].w, now[l][1].w}, b[l * 2 + 1][n]);
                 }
+            }
+            if constexpr (SAMPLE) {
+#pragma unroll
+                for (int n = 0; n < NB; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) most[n][i % 2] = max(most[n][i % 2], c[n][i]);
+                continue;
             }
             bool hit = false;
 #pragma unroll
@@ -194,6 +236,19 @@ template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2)
             refresh();
             __syncwarp();
         }
+        if constexpr (SAMPLE) {
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    for (int j = 4; j < WARP; j *= 2) most[n][i] = max(most[n][i], __shfl_xor_sync(ALL, most[n][i], j));
+                    const int64_t row = first_row + row_at[n][i];
+                    if (quad == 0 && row < s.rows)
+                        s.sample[(hk * s.rows + row) * SAMPLES + unit / s.Hk] =
+                            (float)most[n][i] * (info[n][i].scale * t.scale) - e[n][i];
+                }
+            return;
+        }
         __syncwarp();
         if (quad == 0) {
 #pragma unroll
@@ -208,18 +263,20 @@ template <int D, int KIND, int NB> __global__ void __launch_bounds__(THREADS, 2)
 template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
 {
     int device, SMs, blocks_per_SM;
-    auto *kernel = scan_kernel<D, KIND, NB>;
+    auto *kernel = scan_kernel<D, KIND, NB, false>;
     size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 1);
     cudaError_t code = cudaGetDevice(&device);
     if (code == cudaSuccess) code = cudaDeviceGetAttribute(&SMs, cudaDevAttrMultiProcessorCount, device);
     if (code == cudaSuccess) code = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_SM, kernel, THREADS, shared);
     if (code != cudaSuccess) return code;
     const int64_t groups = (s.rows + NB * 8 - 1) / (NB * 8), tiles = (s.M + TILE - 1) / TILE;
+    auto blocks = [&](int64_t warps) { return dim3((unsigned)((warps * s.Hk + WARPS - 1) / WARPS), (unsigned)groups); };
+    if (s.samples) scan_kernel<D, KIND, NB, true><<<blocks(s.samples), THREADS, shared, stream>>>(s, s.samples);
     /* One wave of blocks; warps of a head take turns at its tiles. */
     int64_t warps = (int64_t)SMs * blocks_per_SM * WARPS / groups / s.Hk;
     if (warps < 1) warps = 1;
     if (warps > tiles) warps = tiles;
-    kernel<<<dim3((unsigned)((warps * s.Hk + WARPS - 1) / WARPS), (unsigned)groups), THREADS, shared, stream>>>(s, (int)warps);
+    kernel<<<blocks(warps), THREADS, shared, stream>>>(s, (int)warps);
     return cudaGetLastError();
 }
 

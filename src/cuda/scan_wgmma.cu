@@ -160,7 +160,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             }
         }
     } else {
-        if constexpr (S::GROUPS == 4) asm volatile("setmaxnreg.inc.sync.aligned.u32 120;");
+        /* No more than the copying warps gave back: 96 + (96 - 24) / 4, and 168 + (168 - 24) / 2. */
+        if constexpr (S::GROUPS == 4) asm volatile("setmaxnreg.inc.sync.aligned.u32 112;");
         else asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
         const int warp = threadIdx.x / WARP % 4, lane = threadIdx.x % WARP;
         const int at = group * 64 + warp * 16 + lane / 4; /* in the block; the lane's other row is 8 further */

@@ -5,7 +5,7 @@ using namespace reattn_cuda;
 
 namespace {
 
-enum { MANY_ROWS = 32, FEW_CANDIDATES = 1 << 22 };
+enum { MANY_ROWS = 32, FEW_CANDIDATES = 1 << 22, SAMPLE_EVERY = 8 };
 
 struct device_info {
     int major, SMs;
@@ -52,6 +52,9 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
         const int64_t room = rows > 0 ? FEW_CANDIDATES / rows : 0;
         s->lists = 1;
         s->room = (int)(room < 1024 ? 1024 : room > 32768 ? 32768 : room);
+        /* Only whole tiles, and only if there are more than hits wanted. */
+        const int64_t samples = s->M / TILE / SAMPLE_EVERY;
+        if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) s->samples = (int)(samples < SAMPLES ? samples : SAMPLES);
     }
     char *at = (char *)a->work;
     auto take = [&](size_t bytes) {
@@ -65,6 +68,7 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     s->floor = (int *)take(sizeof(int) * rows);
     s->count = (int *)take(sizeof(int) * rows * s->lists);
     s->brute = (int *)take(sizeof(int) * rows);
+    s->sample = (float *)take(s->samples ? sizeof(float) * rows * SAMPLES : 0);
     s->cand = (candidate *)take(sizeof(candidate) * rows * s->lists * s->room);
     return (size_t)(at - (char *)a->work);
 }
