@@ -20,11 +20,6 @@ __device__ float warp_max(float x)
     return x;
 }
 
-__device__ void leave_to_law(const search &s, int64_t row)
-{
-    s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
-}
-
 /* ------------------------------------------------------------------------------------------- prepare -------- */
 
 /* Rounds x / scale to the type of the scan, stores it, returns what was stored. */
@@ -70,10 +65,9 @@ __global__ void prepare_kernel(search s)
         lost += (x - y) * (x - y);
     }
     const float norm = (float)(sqrt(warp_sum(whole)) * UP), loss = (float)(sqrt(warp_sum(lost)) * UP);
-    for (int i = lane; i < s.lists; i += WARP) s.count[row * s.lists + i] = 0;
     if (lane > 0) return;
-    if (bad) s.st->bad = 1;
-    row_info info = {scale, 1.0f / scale, 0, 0};
+    if (row == 0) *s.st = status{0, 0, 0};
+    row_info info = {bad ? NAN : scale, 1.0f / scale, 0, 0};
     if (s.kind == I8) {
         info.a = norm * (1.0f + 0x1p-17f);
         info.b = loss + norm * 0x1p-17f;
@@ -83,55 +77,106 @@ __global__ void prepare_kernel(search s)
     s.row[row] = info;
     const bool safe = norm * __uint_as_float(s.norm_max[hk]) <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
                       (amax == 0 || amax > TOO_SMALL);
-    s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates */
-    if (!safe) leave_to_law(s, row);
+    s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
+}
+
+/* -------------------------------------------------------------------------------------------- brute --------- */
+
+enum { THREADS = 256, WHOLE_BLOCKS = 1024 };
+
+/* A block takes a row: every key by the law. Keys come in order, so that a tie never displaces. */
+__device__ void brute_row(const search &s, int64_t row)
+{
+    __shared__ float q[256];
+    __shared__ double score[THREADS];
+    __shared__ double least;
+    const int lane = threadIdx.x % WARP, hk = (int)(row / s.rows);
+    const int64_t out = caller_row(s, hk, row % s.rows);
+    warp_top top;
+    top.clear();
+    __syncthreads();
+    for (int d = threadIdx.x; d < s.D; d += THREADS) q[d] = s.q[out * s.D + d];
+    if (threadIdx.x == 0) least = -INFINITY;
+    __syncthreads();
+    for (int64_t first = 0; first < s.M; first += THREADS) {
+        const int64_t j = first + threadIdx.x;
+        bool enters = false;
+        if (j < s.M) {
+            score[threadIdx.x] = law(s, q, hk, j);
+            enters = first == 0 || score[threadIdx.x] > least; /* the first keys fill the list */
+        }
+        if (__syncthreads_or(enters) && threadIdx.x < WARP) {
+            const int n = (int)(s.M - first < THREADS ? s.M - first : THREADS);
+            for (int at = 0; at < n; at += WARP) {
+                bool new_one = at + lane < n && (first + at < s.top_k || score[at + lane] > least);
+                for (unsigned left = __ballot_sync(ALL, new_one); left; left &= left - 1) {
+                    int which = at + __ffs(left) - 1;
+                    if (top.takes(score[which], (int)first + which, s.top_k))
+                        top.insert(score[which], (int)first + which, lane);
+                }
+            }
+            double s_k = __shfl_sync(ALL, top.score, s.top_k - 1);
+            int p_k = __shfl_sync(ALL, top.pos, s.top_k - 1);
+            __syncwarp();
+            if (lane == 0) least = p_k < 0 ? -INFINITY : s_k;
+        }
+        __syncthreads();
+    }
+    if (threadIdx.x < WARP) top.write(s.hits + out * s.top_k, s.top_k, lane);
+}
+
+__global__ void __launch_bounds__(THREADS) brute_kernel(search s)
+{
+    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x) brute_row(s, s.brute[i]);
 }
 
 /* ------------------------------------------------------------------------------------------- decide --------- */
 
-/* A group of W warps takes a row: keeps the candidates that can still win, scores them by the law, ranks them. */
-template <int W> __global__ void __launch_bounds__(256) decide_kernel(search s)
+/* A group of W warps takes a row: keeps the candidates that can still win, scores them by the law, ranks them. W = 8, a
+ * whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
+template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search s)
 {
-    constexpr int GROUPS = 256 / WARP / W, ROOM = W == 1 ? 256 : 2048;
+    constexpr int GROUPS = THREADS / WARP / W, ROOM = W == 1 ? 256 : 2048;
     __shared__ int pos[GROUPS][ROOM];
     __shared__ double score[GROUPS][ROOM];
-    __shared__ int survivors[GROUPS];
+    __shared__ int survivors[GROUPS], found[GROUPS], too_many[GROUPS];
     const int group = threadIdx.x / (WARP * W), thread = threadIdx.x % (WARP * W), lane = threadIdx.x % WARP;
     const int64_t row = (int64_t)blockIdx.x * GROUPS + group;
-    const bool mine = row < s.Hk * s.rows && s.floor[row] != order_of(INFINITY);
-    if (thread == 0) survivors[group] = 0;
+    const bool mine = row < s.Hk * s.rows;
+    const bool scanned = mine && s.floor[row] != order_of(INFINITY);
+    if (thread == 0) survivors[group] = found[group] = too_many[group] = 0;
     __syncthreads();
-    bool overflow = false;
-    if (mine) {
+    if (scanned) {
         const float floor = of_order(s.floor[row]);
-        int found = 0;
-        for (int l = 0; l < s.lists; l++) {
+        /* Many short lists: one a thread. Few long ones: one after the other. */
+        const bool many = s.lists >= WARP;
+        for (int l = many ? thread : 0; l < s.lists; l += many ? WARP * W : 1) {
             const int n = s.count[row * s.lists + l];
             const candidate *cand = s.cand + (row * s.lists + l) * s.room;
-            found += n;
-            overflow |= n > s.room;
-            for (int i = thread; i < n && !overflow; i += WARP * W) {
-                candidate c = cand[i];
+            if (many || lane == 0 && thread == 0) atomicAdd(&found[group], n);
+            if (n > s.room) too_many[group] = 1;
+            for (int i = many ? 0 : thread; i < min(n, s.room); i += many ? 1 : WARP * W) {
+                const candidate c = cand[i];
                 if (c.up < floor) continue;
-                int at = atomicAdd(&survivors[group], 1);
+                const int at = atomicAdd(&survivors[group], 1);
                 if (at < ROOM) pos[group][at] = c.pos;
             }
         }
-        if (thread == 0) atomicAdd(&s.st->candidates, (unsigned long long)found);
     }
     __syncthreads();
-    const int n = survivors[group];
-    overflow |= n > ROOM;
-    const int hk = mine ? (int)(row / s.rows) : 0;
+    const int n = survivors[group], hk = mine ? (int)(row / s.rows) : 0;
+    const bool left = mine && (!scanned || too_many[group] || n > ROOM);
     const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
-    if (mine && !overflow)
+    if (mine && !left)
         for (int i = thread; i < n; i += WARP * W) score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
-    __syncthreads();
-    if (!mine || thread >= WARP) return;
-    if (overflow) {
-        if (lane == 0) leave_to_law(s, row);
-        return;
+    if (mine && thread == 0) {
+        atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
+        if (isnan(s.row[row].scale)) s.st->bad = 1;
+        if (left) s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
     }
+    __syncthreads();
+    if (W == 8 && left) brute_row(s, row);
+    if (!mine || left || thread >= WARP) return;
     warp_top top;
     top.clear();
     for (int i = 0; i < n; i++)
@@ -139,59 +184,12 @@ template <int W> __global__ void __launch_bounds__(256) decide_kernel(search s)
     top.write(s.hits + out * s.top_k, s.top_k, lane);
 }
 
-/* -------------------------------------------------------------------------------------------- brute --------- */
-
-enum { BRUTE_THREADS = 512 };
-
-/* A block takes a row: every key by the law. Keys come in order, so that a tie never displaces. */
-__global__ void __launch_bounds__(BRUTE_THREADS) brute_kernel(search s)
-{
-    __shared__ float q[256];
-    __shared__ double score[BRUTE_THREADS];
-    __shared__ double least;
-    const int lane = threadIdx.x % WARP;
-    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x) {
-        const int64_t row = s.brute[i];
-        const int hk = (int)(row / s.rows);
-        const int64_t out = caller_row(s, hk, row % s.rows);
-        warp_top top;
-        top.clear();
-        __syncthreads();
-        for (int d = threadIdx.x; d < s.D; d += BRUTE_THREADS) q[d] = s.q[out * s.D + d];
-        if (threadIdx.x == 0) least = -INFINITY;
-        __syncthreads();
-        for (int64_t first = 0; first < s.M; first += BRUTE_THREADS) {
-            const int64_t j = first + threadIdx.x;
-            bool enters = false;
-            if (j < s.M) {
-                score[threadIdx.x] = law(s, q, hk, j);
-                enters = first == 0 || score[threadIdx.x] > least; /* the first keys fill the list */
-            }
-            if (__syncthreads_or(enters) && threadIdx.x < WARP) {
-                const int n = (int)(s.M - first < BRUTE_THREADS ? s.M - first : BRUTE_THREADS);
-                for (int at = 0; at < n; at += WARP) {
-                    bool new_one = at + lane < n && (first + at < s.top_k || score[at + lane] > least);
-                    for (unsigned left = __ballot_sync(ALL, new_one); left; left &= left - 1) {
-                        int which = at + __ffs(left) - 1;
-                        if (top.takes(score[which], (int)first + which, s.top_k))
-                            top.insert(score[which], (int)first + which, lane);
-                    }
-                }
-                double s_k = __shfl_sync(ALL, top.score, s.top_k - 1);
-                int p_k = __shfl_sync(ALL, top.pos, s.top_k - 1);
-                __syncwarp();
-                if (lane == 0) least = p_k < 0 ? -INFINITY : s_k;
-            }
-            __syncthreads();
-        }
-        if (threadIdx.x < WARP) top.write(s.hits + out * s.top_k, s.top_k, lane);
-    }
-}
-
 __global__ void all_brute_kernel(search s)
 {
     const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (row < s.Hk * s.rows) s.brute[row] = (int)row;
+    if (row >= s.Hk * s.rows) return;
+    s.brute[row] = (int)row;
+    if (isnan(s.row[row].scale)) s.st->bad = 1;
     if (row == 0) s.st->brute_rows = (int)(s.Hk * s.rows);
 }
 
@@ -202,8 +200,6 @@ namespace reattn_cuda {
 int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
 {
     const int64_t rows = s.Hk * s.rows;
-    int code = failed(cudaMemsetAsync(s.st, 0, sizeof *s.st, stream), "clearing the status", err);
-    if (code) return code;
     prepare_kernel<<<(unsigned)((rows * WARP + 127) / 128), 128, 0, stream>>>(s);
     return failed(cudaGetLastError(), "rounding the queries", err);
 }
@@ -211,15 +207,17 @@ int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
 int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
 {
     const int64_t rows = s.Hk * s.rows;
+    if (s.lists > 0 && rows < WHOLE_BLOCKS) { /* a block a row, which does what is left to the law */
+        decide_kernel<8><<<(unsigned)rows, THREADS, 0, stream>>>(s);
+        return failed(cudaGetLastError(), "deciding among candidates", err);
+    }
     if (s.lists == 0) /* no scan was made */
         all_brute_kernel<<<(unsigned)((rows + 255) / 256), 256, 0, stream>>>(s);
-    else if (rows < 2048)
-        decide_kernel<8><<<(unsigned)rows, 256, 0, stream>>>(s);
     else
-        decide_kernel<1><<<(unsigned)((rows + 7) / 8), 256, 0, stream>>>(s);
+        decide_kernel<1><<<(unsigned)((rows + 7) / 8), THREADS, 0, stream>>>(s);
     int code = failed(cudaGetLastError(), "deciding among candidates", err);
     if (code) return code;
-    brute_kernel<<<(unsigned)(rows < 1024 ? rows : 1024), BRUTE_THREADS, 0, stream>>>(s);
+    brute_kernel<<<(unsigned)(rows < 1024 ? rows : 1024), THREADS, 0, stream>>>(s);
     return failed(cudaGetLastError(), "searching rows by the law", err);
 }
 

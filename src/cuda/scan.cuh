@@ -78,7 +78,7 @@ struct candidate {
     float up; /* its score is at most that */
 };
 
-struct status {
+struct status { /* cleared by prepare, filled by decide */
     int bad, brute_rows;
     unsigned long long candidates;
 };
@@ -225,9 +225,9 @@ int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err);
 int launch_scan_wgmma(const search &s, cudaStream_t stream, reattn_error *err);
 int launch_decide(const search &s, cudaStream_t stream, reattn_error *err);
 
-/* Warps of a KV head in scan_mma, and splits of the keys in scan_wgmma: functions of the shape and the device. */
+/* Into how many parts, each with its own lists, the keys of a KV head are cut. */
+int mma_warps(int64_t M, int64_t rows, int Hk, int SMs);
 int wgmma_splits(int64_t M, int64_t rows, int Hk, int D, int kind, int SMs);
-bool wgmma_fits(int D, int kind);
 
 } // namespace reattn_cuda
 

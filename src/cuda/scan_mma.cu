@@ -13,7 +13,7 @@ using namespace reattn_cuda;
 
 namespace {
 
-enum { THREADS = 256, WARPS = THREADS / WARP, STEP = 16 };
+enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8 };
 
 template <int KIND> struct sums {
     typedef float type;
@@ -70,24 +70,28 @@ __device__ float sampled_floor(const search &s, int64_t row, int lane)
     return of_order(kth);
 }
 
-template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds__(THREADS, 2) scan_kernel(search s, int warps_per_head)
+template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head)
 {
     typedef typename sums<KIND>::type sum;
     constexpr int BYTES = D * value_bytes(KIND), CHUNKS = BYTES / 32; /* products of 32 bytes a key */
     constexpr int LOADS = (BYTES + 63) / 64;                          /* 16 bytes a lane, of two keys each */
     constexpr bool HALF = BYTES % 64 != 0; /* of the last 64 bytes only 32 are there: lanes 0 and 1 of a quad hold them */
     constexpr int ROWS = NB * 8;
+    constexpr int PER = LOADS == 1 ? 4 : LOADS <= 3 ? 2 : 1, STEP = 16 * PER; /* enough bytes in flight */
     extern __shared__ float shared[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, quad = lane / 4, in_quad = lane % 4;
-    float *best = shared + warp * ROWS * (s.top_k + 1), *floors = best + ROWS * s.top_k;
+    float *best = shared + warp * ROWS * (s.top_k + 2), *floors = best + ROWS * s.top_k;
+    int *counts = (int *)(floors + ROWS);
     const int64_t unit = (int64_t)blockIdx.x * WARPS + warp;
     const int hk = (int)(unit % s.Hk);
     const int64_t first_row = (int64_t)blockIdx.y * ROWS;
     if (unit / s.Hk >= warps_per_head) return;
 
     for (int i = lane; i < ROWS * s.top_k; i += WARP) best[i] = -INFINITY;
-    for (int i = lane; i < ROWS; i += WARP)
+    for (int i = lane; i < ROWS; i += WARP) {
+        counts[i] = 0;
         floors[i] = first_row + i < s.rows ? of_order(s.floor[hk * s.rows + first_row + i]) : INFINITY;
+    }
     __syncwarp();
     if (!SAMPLE && s.samples)
         for (int i = 0; i < ROWS && first_row + i < s.rows; i++) {
@@ -131,10 +135,10 @@ template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds_
     const int64_t last = KIND == I8 ? s.tile_stride * TILE - 1 : s.M - 1;
 
     constexpr bool AHEAD = LOADS <= 4; /* the next step's keys are asked for before this step's are used */
-    uint4 next[LOADS][2];
+    uint4 next[LOADS][2 * PER];
     auto load = [&](int64_t first) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2 * PER; i++) {
             int64_t key = first + quad + i * 8;
             const char *from = base + (key < last ? key : last) * pitch + in_quad * 16;
 #pragma unroll
@@ -176,63 +180,75 @@ template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds_
 #pragma unroll
             for (int n = 0; n < NB; n++) most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
         for (int64_t first = tile * TILE; first < (tile + 1) * TILE; first += STEP) {
-            uint4 now[LOADS][2];
+            uint4 now[LOADS][2 * PER];
             if (!AHEAD) load(first);
 #pragma unroll
-            for (int l = 0; l < LOADS; l++) now[l][0] = next[l][0], now[l][1] = next[l][1];
+            for (int l = 0; l < LOADS; l++)
+#pragma unroll
+                for (int i = 0; i < 2 * PER; i++) now[l][i] = next[l][i];
             if (AHEAD) load(first % TILE + STEP < TILE ? first + STEP : (tile + stride) * TILE);
-            sum c[NB][4];
+            sum c[PER][NB][4];
 #pragma unroll
-            for (int n = 0; n < NB; n++) {
+            for (int p = 0; p < PER; p++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) c[n][i] = 0;
+                for (int n = 0; n < NB; n++) {
 #pragma unroll
-                for (int l = 0; l < LOADS; l++) {
-                    product<KIND>(c[n], {now[l][0].x, now[l][1].x, now[l][0].y, now[l][1].y}, b[l * 2][n]);
-                    product<KIND>(c[n], {now[l][0].z, now[l][1].z, now[l][0].w, now[l][1].w}, b[l * 2 + 1][n]);
+                    for (int i = 0; i < 4; i++) c[p][n][i] = 0;
+#pragma unroll
+                    for (int l = 0; l < LOADS; l++) {
+                        const uint4 x = now[l][2 * p], y = now[l][2 * p + 1];
+                        product<KIND>(c[p][n], {x.x, y.x, x.y, y.y}, b[l * 2][n]);
+                        product<KIND>(c[p][n], {x.z, y.z, x.w, y.w}, b[l * 2 + 1][n]);
+                    }
                 }
-            }
             if constexpr (SAMPLE) {
 #pragma unroll
-                for (int n = 0; n < NB; n++)
+                for (int p = 0; p < PER; p++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++) most[n][i % 2] = max(most[n][i % 2], c[n][i]);
+                    for (int n = 0; n < NB; n++)
+#pragma unroll
+                        for (int i = 0; i < 4; i++) most[n][i % 2] = max(most[n][i % 2], c[p][n][i]);
                 continue;
             }
             bool hit = false;
 #pragma unroll
-            for (int n = 0; n < NB; n++)
+            for (int p = 0; p < PER; p++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) hit |= c[n][i] >= least[n][i % 2];
+                for (int n = 0; n < NB; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) hit |= c[p][n][i] >= least[n][i % 2];
             if (!__any_sync(ALL, hit)) continue;
 
             /* Rare. Lanes with the same rows take turns. */
 #pragma unroll
-            for (int n = 0; n < NB; n++)
+            for (int p = 0; p < PER; p++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    bool wants = c[n][i] >= least[n][i % 2] && first + quad + i / 2 * 8 < s.M;
-                    for (unsigned who = __ballot_sync(ALL, wants); who; who = __ballot_sync(ALL, wants)) {
-                        const int turn = __ffs(who & (0x11111111u << in_quad)) - 1;
-                        if (wants && lane == turn) {
-                            wants = false;
-                            const int r = row_at[n][i % 2];
-                            const int64_t row = hk * s.rows + first_row + r;
-                            const float score = (float)c[n][i] * (info[n][i % 2].scale * t.scale);
-                            if (score + e[n][i % 2] >= floors[r]) {
-                                int at = atomicAdd(&s.count[row], 1);
-                                if (at < s.room)
-                                    s.cand[row * s.room + at] = {(int)(first + quad + i / 2 * 8), score + e[n][i % 2]};
-                                float least_now = raise_floor(best + r * s.top_k, s.top_k, score - e[n][i % 2]);
-                                if (least_now > floors[r]) {
-                                    floors[r] = least_now;
-                                    atomicMax(&s.floor[row], order_of(least_now));
+                for (int n = 0; n < NB; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        const int64_t pos = first + p * 16 + i / 2 * 8 + quad;
+                        bool wants = c[p][n][i] >= least[n][i % 2] && pos < s.M;
+                        for (unsigned who = __ballot_sync(ALL, wants); who; who = __ballot_sync(ALL, wants)) {
+                            const int turn = __ffs(who & (0x11111111u << in_quad)) - 1;
+                            if (wants && lane == turn) {
+                                wants = false;
+                                const int r = row_at[n][i % 2];
+                                const int64_t row = hk * s.rows + first_row + r;
+                                const float score = (float)c[p][n][i] * (info[n][i % 2].scale * t.scale), er = e[n][i % 2];
+                                if (score + er >= floors[r]) {
+                                    const int at = counts[r]++;
+                                    if (at < s.room)
+                                        s.cand[(row * s.lists + unit / s.Hk) * s.room + at] = {(int)pos, score + er};
+                                    const float least_now = raise_floor(best + r * s.top_k, s.top_k, score - er);
+                                    if (least_now > floors[r]) {
+                                        floors[r] = least_now;
+                                        atomicMax(&s.floor[row], order_of(least_now));
+                                    }
                                 }
                             }
+                            __syncwarp();
                         }
-                        __syncwarp();
                     }
-                }
             refresh();
             __syncwarp();
         }
@@ -258,31 +274,23 @@ template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds_
         }
         __syncwarp();
     }
+    for (int i = lane; i < ROWS && first_row + i < s.rows; i += WARP)
+        s.count[(hk * s.rows + first_row + i) * s.lists + unit / s.Hk] = counts[i];
 }
 
 template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
 {
-    int device, SMs, blocks_per_SM;
-    auto *kernel = scan_kernel<D, KIND, NB, false>;
-    size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 1);
-    cudaError_t code = cudaGetDevice(&device);
-    if (code == cudaSuccess) code = cudaDeviceGetAttribute(&SMs, cudaDevAttrMultiProcessorCount, device);
-    if (code == cudaSuccess) code = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks_per_SM, kernel, THREADS, shared);
-    if (code != cudaSuccess) return code;
-    const int64_t groups = (s.rows + NB * 8 - 1) / (NB * 8), tiles = (s.M + TILE - 1) / TILE;
+    const size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 2);
+    const int64_t groups = (s.rows + NB * 8 - 1) / (NB * 8);
     auto blocks = [&](int64_t warps) { return dim3((unsigned)((warps * s.Hk + WARPS - 1) / WARPS), (unsigned)groups); };
     if (s.samples) scan_kernel<D, KIND, NB, true><<<blocks(s.samples), THREADS, shared, stream>>>(s, s.samples);
-    /* One wave of blocks; warps of a head take turns at its tiles. */
-    int64_t warps = (int64_t)SMs * blocks_per_SM * WARPS / groups / s.Hk;
-    if (warps < 1) warps = 1;
-    if (warps > tiles) warps = tiles;
-    kernel<<<blocks(warps), THREADS, shared, stream>>>(s, (int)warps);
+    scan_kernel<D, KIND, NB, false><<<blocks(s.lists), THREADS, shared, stream>>>(s, s.lists);
     return cudaGetLastError();
 }
 
 template <int D> cudaError_t launch_dim(const search &s, cudaStream_t stream)
 {
-    const bool few = s.rows <= 8;
+    const bool few = s.rows <= FEW_ROWS;
     switch (s.kind) {
     case I8: return few ? launch<D, I8, 1>(s, stream) : launch<D, I8, 2>(s, stream);
     case F16: return few ? launch<D, F16, 1>(s, stream) : launch<D, F16, 2>(s, stream);
@@ -293,6 +301,14 @@ template <int D> cudaError_t launch_dim(const search &s, cudaStream_t stream)
 } // namespace
 
 namespace reattn_cuda {
+
+/* One wave of blocks; warps of a head take turns at its tiles. */
+int mma_warps(int64_t M, int64_t rows, int Hk, int SMs)
+{
+    const int64_t per_group = rows <= FEW_ROWS ? 8 : 16, groups = (rows + per_group - 1) / per_group;
+    const int64_t warps = (int64_t)SMs * BLOCKS_PER_SM * WARPS / (groups > 0 ? groups : 1) / Hk, tiles = (M + TILE - 1) / TILE;
+    return (int)(warps < 1 ? 1 : warps > tiles ? tiles : warps);
+}
 
 int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err)
 {

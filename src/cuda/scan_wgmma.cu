@@ -4,7 +4,10 @@
  * A block holds up to 256 rows (tokens x heads of one KV head) and streams keys past them, so that each tile of keys
  * leaves the L2 cache once for 256 rows. While one warpgroup tests its sums, the others keep the tensor cores busy. A
  * lane has 2 rows x 32 keys of a tile: their maximum against what is worth a look; the rest happens about
- * k ln(M / k) times a row. Rows belong to one warp, so that lists need no locks. */
+ * k ln(M / k) times a row. Rows belong to one warp, so that lists need no locks.
+ *
+ * Before that a block looks at every 16th of its tiles, only for the maximum: the k-th best of those is surely reached by k
+ * keys, and what would else be written down while little is known is not. */
 #include "scan.cuh"
 
 #include "hopper.cuh"
@@ -13,7 +16,7 @@ using namespace reattn_cuda;
 
 namespace {
 
-enum { STAGES_MAX = 8, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
+enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
 
 template <int D, int KIND> struct shape {
     static constexpr int BYTES = D * value_bytes(KIND);
@@ -112,6 +115,21 @@ __device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_st
     if (__any_sync(ALL, most[3] >= r.least)) look<KIND, HALF, 3>(s, c, r, t, first, row, lane);
 }
 
+/* The row's best sum of a sampled tile joins its k best. */
+template <int HALF, class sum>
+__device__ __forceinline__ void sample(const search &s, const sum (&c)[64], row_state<sum> &r, const tile_info &t, int lane)
+{
+    sum most = c[HALF * 2];
+#pragma unroll
+    for (int i = 0; i < 64; i += 4) most = largest(most, c[i + HALF * 2], c[i + HALF * 2 + 1]);
+    most = max(most, __shfl_xor_sync(ALL, most, 1));
+    most = max(most, __shfl_xor_sync(ALL, most, 2));
+    const float lo = (float)most * (r.info.scale * t.scale) - r.e;
+    if (lane % 4 == 0 && lo > r.floor) r.floor = fmaxf(r.floor, raise_floor(r.best, s.top_k, lo));
+    r.floor = __shfl_sync(ALL, r.floor, lane & 28);
+    __syncwarp();
+}
+
 template <int D, int KIND>
 __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
     scan_kernel(const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
@@ -129,6 +147,11 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
     const int first_row = blockIdx.x * S::ROWS;
     const int tiles = (int)((s.M + TILE - 1) / TILE);
     const int first_tile = split * split_tiles, end_tile = min(first_tile + split_tiles, tiles);
+    /* Only whole tiles are sampled, and only if there are more than hits wanted. */
+    const int whole = max(min(end_tile, (int)(s.M / TILE)) - first_tile, 0);
+    const int samples = whole / SAMPLE_EVERY >= 2 * s.top_k ? whole / SAMPLE_EVERY : 0;
+    const int turns = samples + max(end_tile - first_tile, 0);
+    auto tile_of = [&](int turn) { return first_tile + (turn < samples ? turn * SAMPLE_EVERY : turn - samples); };
 
     if (threadIdx.x == 0) {
         barrier_init(&q_full, 1);
@@ -148,7 +171,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
         barrier_expect(&q_full, S::Q_BYTES);
         for (int c = 0; c < S::CHUNKS; c++)
             copy_box(q_tile + c * S::ROWS * S::SWIZZLE, &q_map, c * VALUES, first_row, hk, &q_full);
-        for (int tile = first_tile, stage = 0, phase = 1; tile < end_tile; tile++) {
+        for (int i = 0, stage = 0, phase = 1; i < turns; i++) {
+            const int tile = tile_of(i);
             barrier_wait(&empty[stage], phase);
             barrier_expect(&full[stage], S::STAGE_BYTES);
             for (int c = 0; c < S::CHUNKS; c++)
@@ -177,41 +201,52 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             r[i].best = best + (at + i * 8) * s.top_k;
         }
         const tile_info *info = s.tiles + hk * s.tile_stride;
-        tile_info next = info[min(first_tile, tiles - 1)];
+        tile_info next = info[min(first_tile, tiles - 1)]; /* of turn 0 */
         const uint64_t a = matrix<S::SWIZZLE>(q_tile + group * 64 * S::SWIZZLE);
         barrier_wait(&q_full, 0);
-        for (int tile = first_tile, stage = 0, phase = 0; tile < end_tile; tile++) {
+        for (int i = 0, stage = 0, phase = 0; i < turns; i++) {
+            const int tile = tile_of(i);
             const tile_info t = next;
             sum c[64];
             const uint64_t b = matrix<S::SWIZZLE>(k_tile + stage * S::STAGE_BYTES);
             barrier_wait(&full[stage], phase);
 #pragma unroll
-            for (int i = 0; i < 64; i++) keep(c[i]);
+            for (int j = 0; j < 64; j++) keep(c[j]);
             wgmma_fence();
 #pragma unroll
-            for (int i = 0; i < STEPS; i++) {
+            for (int j = 0; j < STEPS; j++) {
                 constexpr int IN_CHUNK = S::SWIZZLE / 32;
-                const int chunk = i / IN_CHUNK, in_chunk = i % IN_CHUNK * 2;
+                const int chunk = j / IN_CHUNK, in_chunk = j % IN_CHUNK * 2;
                 wgmma<KIND>(c, a + (chunk * S::ROWS * S::SWIZZLE >> 4) + in_chunk,
-                            b + (chunk * TILE * S::SWIZZLE >> 4) + in_chunk, i > 0);
+                            b + (chunk * TILE * S::SWIZZLE >> 4) + in_chunk, j > 0);
             }
             wgmma_commit();
             /* Meanwhile: what is worth a look in this tile, and what other splits have found. */
-            next = info[min(tile + 1, tiles - 1)];
+            next = info[min(tile_of(i + 1), tiles - 1)];
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                if (s.lists > 1 && tile % 8 == 7 && first_row + at + i * 8 < s.rows)
-                    r[i].floor = fmaxf(r[i].floor, of_order(*(volatile int *)&s.floor[row + i * 8]));
-                r[i].e = error_of(r[i].info, t);
-                set_least<KIND>(r[i], t);
+            for (int j = 0; j < 2; j++) {
+                if (s.lists > 1 && i % 8 == 7 && first_row + at + j * 8 < s.rows)
+                    r[j].floor = fmaxf(r[j].floor, of_order(*(volatile int *)&s.floor[row + j * 8]));
+                r[j].e = error_of(r[j].info, t);
+                set_least<KIND>(r[j], t);
             }
             wgmma_wait();
 #pragma unroll
-            for (int i = 0; i < 64; i++) keep(c[i]);
+            for (int j = 0; j < 64; j++) keep(c[j]);
             if (lane == 0) barrier_arrive(&empty[stage]);
-            const int first = tile * TILE + lane % 4 * 2;
-            test<KIND, 0>(s, c, r[0], t, first, row, lane);
-            test<KIND, 1>(s, c, r[1], t, first, row + 8, lane);
+            if (i < samples) {
+                sample<0>(s, c, r[0], t, lane);
+                sample<1>(s, c, r[1], t, lane);
+                /* The same keys come again, so that the lists begin anew; what was reached stays. */
+                if (i == samples - 1)
+                    for (int j = lane; j < 16 * s.top_k; j += WARP)
+                        best[(group * 64 + warp * 16) * s.top_k + j] = -INFINITY;
+                __syncwarp();
+            } else {
+                const int first = tile * TILE + lane % 4 * 2;
+                test<KIND, 0>(s, c, r[0], t, first, row, lane);
+                test<KIND, 1>(s, c, r[1], t, first, row + 8, lane);
+            }
             if (++stage == stages) {
                 stage = 0;
                 phase ^= 1;

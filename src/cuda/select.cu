@@ -5,7 +5,7 @@ using namespace reattn_cuda;
 
 namespace {
 
-enum { MANY_ROWS = 32, FEW_CANDIDATES = 1 << 22, SAMPLE_EVERY = 8 };
+enum { MANY_ROWS = 32, SAMPLE_EVERY = 8 };
 
 struct device_info {
     int major, SMs;
@@ -49,9 +49,8 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
         s->lists = wgmma_splits(s->M, s->rows, s->Hk, s->D, s->kind, info.SMs);
         s->room = 256 + 32 * s->top_k;
     } else if (path == REATTN__CUDA_MMA) {
-        const int64_t room = rows > 0 ? FEW_CANDIDATES / rows : 0;
-        s->lists = 1;
-        s->room = (int)(room < 1024 ? 1024 : room > 32768 ? 32768 : room);
+        s->lists = mma_warps(s->M, s->rows, s->Hk, info.SMs);
+        s->room = 128 + 16 * s->top_k;
         /* Only whole tiles, and only if there are more than hits wanted. */
         const int64_t samples = s->M / TILE / SAMPLE_EVERY;
         if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) s->samples = (int)(samples < SAMPLES ? samples : SAMPLES);
