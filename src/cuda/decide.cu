@@ -136,15 +136,20 @@ __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
  * whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
 template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search s)
 {
-    constexpr int GROUPS = THREADS / WARP / W, ROOM = W == 1 ? 256 : 2048;
+    constexpr int GROUPS = THREADS / WARP / W, ROOM = W == 1 ? 192 : 1536;
+    __shared__ candidate seen[GROUPS][ROOM];
     __shared__ int pos[GROUPS][ROOM];
     __shared__ double score[GROUPS][ROOM];
-    __shared__ int survivors[GROUPS], found[GROUPS], too_many[GROUPS];
+    __shared__ int survivors[GROUPS], finalists[GROUPS], least[GROUPS], found[GROUPS], too_many[GROUPS];
+    __shared__ int tops[GROUPS][W * TOP_MAX];
     const int group = threadIdx.x / (WARP * W), thread = threadIdx.x % (WARP * W), lane = threadIdx.x % WARP;
     const int64_t row = (int64_t)blockIdx.x * GROUPS + group;
     const bool mine = row < s.Hk * s.rows;
     const bool scanned = mine && s.floor[row] != order_of(INFINITY);
-    if (thread == 0) survivors[group] = found[group] = too_many[group] = 0;
+    if (thread == 0) {
+        survivors[group] = finalists[group] = found[group] = too_many[group] = 0;
+        least[group] = order_of(-INFINITY);
+    }
     __syncthreads();
     if (scanned) {
         const float floor = of_order(s.floor[row]);
@@ -159,14 +164,45 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
                 const candidate c = cand[i];
                 if (c.up < floor) continue;
                 const int at = atomicAdd(&survivors[group], 1);
-                if (at < ROOM) pos[group][at] = c.pos;
+                if (at < ROOM) seen[group][at] = c;
             }
         }
     }
     __syncthreads();
-    const int n = survivors[group], hk = mine ? (int)(row / s.rows) : 0;
-    const bool left = mine && (!scanned || too_many[group] || n > ROOM);
+    const int m = survivors[group], hk = mine ? (int)(row / s.rows) : 0;
+    const bool left = mine && (!scanned || too_many[group] || m > ROOM);
     const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
+    /* The parts of the keys knew only their own k best. What the k best of all surely reach is a better floor. */
+    const bool narrow = mine && !left && m > s.top_k;
+    if (narrow) {
+        int lo[ROOM / WARP / W];
+        for (int j = 0; j < ROOM / WARP / W; j++) {
+            const int i = thread + j * WARP * W;
+            lo[j] = INT32_MIN;
+            if (i >= m) continue;
+            const candidate c = seen[group][i];
+            const float e = error_of(s.row[row], s.tiles[hk * s.tile_stride + c.pos / TILE]);
+            lo[j] = order_of(c.up - 2.0f * e - fabsf(c.up) * 0x1p-20f);
+        }
+        kth_largest(lo, s.top_k, lane, tops[group] + thread / WARP * s.top_k);
+    }
+    __syncthreads();
+    if (narrow && thread < WARP) {
+        int lo[W];
+        for (int j = 0; j < W; j++) lo[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
+        const int kth = kth_largest(lo, s.top_k, lane, NULL);
+        if (lane == 0) least[group] = kth;
+    }
+    __syncthreads();
+    if (mine && !left)
+        for (int i = thread; i < m; i += WARP * W) {
+            const candidate c = seen[group][i];
+            if (c.up < of_order(least[group])) continue;
+            const int at = atomicAdd(&finalists[group], 1);
+            pos[group][at] = c.pos;
+        }
+    __syncthreads();
+    const int n = finalists[group];
     if (mine && !left)
         for (int i = thread; i < n; i += WARP * W) score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
     if (mine && thread == 0) {

@@ -24,7 +24,7 @@ extern "C" {
 
 namespace reattn_cuda {
 
-enum { TILE = 128, TOP_MAX = 32, WARP = 32, SAMPLES = 128 };
+enum { TILE = 128, TOP_MAX = 32, WARP = 32, SAMPLES = 256, SAMPLE_KEYS = 64 };
 enum kind { BF16 = REATTN__CUDA_BF16, F16 = REATTN__CUDA_F16, I8 = 2 };
 
 constexpr float TINY = 1e-34f;
@@ -91,7 +91,8 @@ struct search {
     int64_t M, stride_key, stride_head, T, rows; /* rows of a KV head: T * g */
     int H, Hk, g, D, top_k, type, kind;
     int lists, room; /* candidate lists of a row, and their length */
-    int samples;     /* tiles that are looked at first, 0 for none */
+    int samples;     /* stretches of SAMPLE_KEYS keys that are looked at first, 0 for none */
+    int sample_every; /* one tile in so many is sampled */
     const tile_info *tiles;
     int64_t tile_stride; /* tiles of a KV head in the index */
     const int8_t *plane;
@@ -105,7 +106,7 @@ struct search {
     int *count;      /* [Hk][rows][lists] */
     int *brute;      /* [Hk][rows] rows left to the law */
     candidate *cand; /* [Hk][rows][lists][room] */
-    float *sample;   /* [Hk][rows][SAMPLES] the best score that is surely reached in each sampled tile */
+    float *sample;   /* [Hk][rows][SAMPLES] the best score that is surely reached in each sample */
 };
 
 /* Floats as integers of the same order. */
@@ -126,10 +127,10 @@ __device__ __forceinline__ double law(const search &s, const float *q, int hk, i
 {
     const uint4 *k = (const uint4 *)((const uint16_t *)s.k + pos * s.stride_key + hk * s.stride_head);
     double sum = 0.0;
-    for (int d = 0; d < s.D; d += 8, k++) {
-        uint4 raw = __ldg(k);
+    for (int d = 0; d < s.D; d += 32, k += 4) {
+        const uint4 raw[4] = {__ldg(k), __ldg(k + 1), __ldg(k + 2), __ldg(k + 3)};
 #pragma unroll
-        for (int i = 0; i < 8; i++) sum = fma((double)q[d + i], (double)load_value(&raw, s.type, i), sum);
+        for (int i = 0; i < 32; i++) sum = fma((double)q[d + i], (double)load_value(raw, s.type, i), sum);
     }
     return sum;
 }
@@ -160,19 +161,38 @@ __device__ __forceinline__ float raise_floor(float *best, int top_k, float lo)
 {
     float least = best[0], second = INFINITY;
     int at = 0;
+#pragma unroll 1
     for (int i = 1; i < top_k; i++) {
-        float x = best[i];
-        if (x < least) {
-            second = least;
-            least = x;
-            at = i;
-        } else {
-            second = fminf(second, x);
-        }
+        const float x = best[i];
+        second = fminf(second, fmaxf(least, x));
+        at = x < least ? i : at;
+        least = fminf(least, x);
     }
     if (lo <= least) return least;
     best[at] = lo;
     return fminf(second, lo);
+}
+
+/* The k-th largest of a warp's N numbers a lane, which are lost; the k largest to each [k] if it is not NULL. */
+template <int N> __device__ __forceinline__ int kth_largest(int (&x)[N], int k, int lane, int *each)
+{
+    int kth = 0;
+#pragma unroll 1
+    for (int n = 0; n < k; n++) {
+        int mine = x[0];
+#pragma unroll
+        for (int i = 1; i < N; i++) mine = max(mine, x[i]);
+        kth = __reduce_max_sync(ALL, mine);
+        if (each && lane == 0) each[n] = kth;
+        bool here = lane == __ffs(__ballot_sync(ALL, mine == kth)) - 1;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (here && x[i] == kth) {
+                x[i] = INT32_MIN;
+                here = false;
+            }
+    }
+    return kth;
 }
 
 /* The k best hits of a warp, one a lane, best first. All lanes call with the same new hit. */

@@ -52,22 +52,10 @@ __device__ __forceinline__ uint4 stream16(const void *p)
 /* The k-th best of a row's sampled maxima. */
 __device__ float sampled_floor(const search &s, int64_t row, int lane)
 {
-    int x[SAMPLES / WARP], kth = order_of(-INFINITY);
+    int x[SAMPLES / WARP];
     for (int i = 0; i < SAMPLES / WARP; i++)
         x[i] = order_of(i * WARP + lane < s.samples ? s.sample[row * SAMPLES + i * WARP + lane] : -INFINITY);
-    for (int n = 0; n < s.top_k; n++) {
-        int mine = x[0];
-        for (int i = 1; i < SAMPLES / WARP; i++) mine = max(mine, x[i]);
-        kth = __reduce_max_sync(ALL, mine);
-        if (lane != __ffs(__ballot_sync(ALL, mine == kth)) - 1) continue;
-        bool gone = false;
-        for (int i = 0; i < SAMPLES / WARP; i++)
-            if (!gone && x[i] == kth) {
-                x[i] = order_of(-INFINITY);
-                gone = true;
-            }
-    }
-    return of_order(kth);
+    return of_order(kth_largest(x, s.top_k, lane, NULL));
 }
 
 template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head)
@@ -149,8 +137,10 @@ template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds_
 
     const int64_t tiles = (s.M + TILE - 1) / TILE;
     const int64_t stride = SAMPLE ? tiles : warps_per_head;
-    int64_t tile = SAMPLE ? unit / s.Hk * (s.M / TILE / s.samples) : unit / s.Hk;
-    if (AHEAD && tile < tiles) load(tile * TILE);
+    constexpr int PARTS = TILE / SAMPLE_KEYS;
+    const int64_t part = SAMPLE ? unit / s.Hk % PARTS * SAMPLE_KEYS : 0;
+    int64_t tile = SAMPLE ? unit / s.Hk / PARTS * s.sample_every : unit / s.Hk;
+    if (AHEAD && tile < tiles) load(tile * TILE + part);
     for (; tile < tiles; tile += stride) {
         const tile_info t = s.tiles[hk * s.tile_stride + tile];
         int seen[NB][2]; /* what other warps have found by now */
@@ -179,7 +169,8 @@ template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds_
         if constexpr (SAMPLE)
 #pragma unroll
             for (int n = 0; n < NB; n++) most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
-        for (int64_t first = tile * TILE; first < (tile + 1) * TILE; first += STEP) {
+        const int64_t begin = tile * TILE + part, end = SAMPLE ? begin + SAMPLE_KEYS : begin + TILE;
+        for (int64_t first = begin; first < end; first += STEP) {
             uint4 now[LOADS][2 * PER];
             if (!AHEAD) load(first);
 #pragma unroll

@@ -55,64 +55,83 @@ template <int KIND, class sum> __device__ __forceinline__ void set_least(row_sta
     else r.least = x;
 }
 
-/* Sums HALF * 2 + {0, 1} of 4 column blocks from GROUP * 4 on hold something worth a look. The four lanes of a row take
- * turns. first is the lane's first key in the tile's first column block. */
-template <int KIND, int HALF, int GROUP, class sum>
-__device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_state<sum> &r, const tile_info &t, int first,
-                                     int64_t row, int lane)
+/* c[i % N], by selects: registers have no index. */
+template <int N, class sum> __device__ __forceinline__ sum pick(const sum *c, int i)
 {
-    unsigned wants = 0;
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        if (c[(GROUP * 4 + i / 2) * 4 + HALF * 2 + i % 2] >= r.least) wants |= 1u << i;
-    for (unsigned who = __ballot_sync(ALL, wants); who; who = __ballot_sync(ALL, wants)) {
-        const int turn = __ffs(who & 0xfu << (lane & 28)) - 1;
-        if (lane == turn) {
-            const int i = __ffs(wants) - 1;
-            const int pos = first + (GROUP * 4 + i / 2) * 8 + i % 2;
-            wants &= wants - 1;
-            sum x = 0;
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-                if (j == i) x = c[(GROUP * 4 + j / 2) * 4 + HALF * 2 + j % 2];
-            if (x >= r.least && pos < s.M) {
-                const float score = (float)x * (r.info.scale * t.scale);
-                if (r.count < s.room) r.cand[r.count] = {pos, score + r.e};
-                r.count++;
-                const float least = raise_floor(r.best, s.top_k, score - r.e);
-                if (least > r.floor) {
-                    r.floor = least;
-                    if (s.lists > 1) atomicMax(&s.floor[row], order_of(least));
-                }
-            }
-        }
-        __syncwarp();
-        const int from = turn < 0 ? lane : turn;
-        r.floor = __shfl_sync(ALL, r.floor, from);
-        r.count = __shfl_sync(ALL, r.count, from);
-        set_least<KIND>(r, t);
+    if constexpr (N == 1) {
+        return c[0];
+    } else {
+        const sum low = pick<N / 2>(c, i), high = pick<N / 2>(c + N / 2, i);
+        return i & (N / 2) ? high : low;
     }
 }
 
-template <int KIND, int HALF, class sum>
-__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> &r, const tile_info &t, int first,
+/* Writes down what is worth a look: bits of `wants` are sums of the lane. The four lanes of a row take turns. There is one
+ * copy of this code, and it is short: what runs rarely must not push the main loop out of the instruction cache. */
+template <int KIND, class sum>
+__device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t, int first,
+                                     int64_t row, int lane, uint64_t wants)
+{
+    for (unsigned who = __ballot_sync(ALL, wants != 0); who; who = __ballot_sync(ALL, wants != 0)) {
+        const int turn = __ffs(who & 0xfu << (lane & 28)) - 1;
+        const int i = __ffsll((long long)wants) - 1, half = i >> 1 & 1;
+        const sum x = pick<64>(c, i);
+        if (lane == turn) {
+            const int pos = first + (i >> 2) * 8 + (i & 1);
+            const float e = half ? r[1].e : r[0].e, score = (float)x * ((half ? r[1].info.scale : r[0].info.scale) * t.scale);
+            float floor = half ? r[1].floor : r[0].floor;
+            int count = half ? r[1].count : r[0].count;
+            wants &= wants - 1;
+            if (x >= (half ? r[1].least : r[0].least) && pos < s.M) {
+                candidate *cand = r[0].cand + (half ? 8 * (int64_t)s.lists * s.room : 0);
+                if (count < s.room) cand[count] = {pos, score + e};
+                count++;
+                const float least = raise_floor(r[0].best + (half ? 8 * s.top_k : 0), s.top_k, score - e);
+                if (least > floor) {
+                    floor = least;
+                    if (s.lists > 1) atomicMax(&s.floor[row + half * 8], order_of(least));
+                }
+            }
+            if (half) r[1].floor = floor, r[1].count = count;
+            else r[0].floor = floor, r[0].count = count;
+        }
+        __syncwarp();
+        const int from = turn < 0 ? lane : turn;
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            r[j].floor = __shfl_sync(ALL, r[j].floor, from);
+            r[j].count = __shfl_sync(ALL, r[j].count, from);
+            set_least<KIND>(r[j], t);
+        }
+    }
+}
+
+template <int KIND, class sum>
+__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t, int first,
                                      int64_t row, int lane)
 {
-    sum most[4];
+    sum most[2][4];
 #pragma unroll
-    for (int g = 0; g < 4; g++) {
-        const int at = g * 16 + HALF * 2;
-        most[g] = largest(c[at], c[at + 1], c[at + 4]);
-        most[g] = largest(most[g], c[at + 5], c[at + 8]);
-        most[g] = largest(most[g], c[at + 9], c[at + 12]);
-        most[g] = most[g] > c[at + 13] ? most[g] : c[at + 13];
-    }
-    sum all = largest(largest(most[0], most[1], most[2]), most[3], most[3]);
-    if (!__any_sync(ALL, all >= r.least)) return;
-    if (__any_sync(ALL, most[0] >= r.least)) look<KIND, HALF, 0>(s, c, r, t, first, row, lane);
-    if (__any_sync(ALL, most[1] >= r.least)) look<KIND, HALF, 1>(s, c, r, t, first, row, lane);
-    if (__any_sync(ALL, most[2] >= r.least)) look<KIND, HALF, 2>(s, c, r, t, first, row, lane);
-    if (__any_sync(ALL, most[3] >= r.least)) look<KIND, HALF, 3>(s, c, r, t, first, row, lane);
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int g = 0; g < 4; g++) {
+            const int at = g * 16 + half * 2;
+            sum x = largest(c[at], c[at + 1], c[at + 4]);
+            x = largest(x, c[at + 5], c[at + 8]);
+            x = largest(x, c[at + 9], c[at + 12]);
+            most[half][g] = max(x, c[at + 13]);
+        }
+    const sum all[2] = {largest(largest(most[0][0], most[0][1], most[0][2]), most[0][3], most[0][3]),
+                        largest(largest(most[1][0], most[1][1], most[1][2]), most[1][3], most[1][3])};
+    if (!__any_sync(ALL, all[0] >= r[0].least || all[1] >= r[1].least)) return;
+    uint64_t wants = 0;
+#pragma unroll
+    for (int g = 0; g < 4; g++)
+        if (most[0][g] >= r[0].least || most[1][g] >= r[1].least)
+#pragma unroll
+            for (int i = 0; i < 16; i++)
+                if (c[g * 16 + i] >= r[i / 2 % 2].least) wants |= 1ull << (g * 16 + i);
+    look<KIND>(s, c, r, t, first, row, lane, wants);
 }
 
 /* The row's best sum of a sampled tile joins its k best. */
@@ -244,8 +263,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                 __syncwarp();
             } else {
                 const int first = tile * TILE + lane % 4 * 2;
-                test<KIND, 0>(s, c, r[0], t, first, row, lane);
-                test<KIND, 1>(s, c, r[1], t, first, row + 8, lane);
+                test<KIND>(s, c, r, t, first, row, lane);
             }
             if (++stage == stages) {
                 stage = 0;

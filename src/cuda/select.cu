@@ -51,9 +51,13 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     } else if (path == REATTN__CUDA_MMA) {
         s->lists = mma_warps(s->M, s->rows, s->Hk, info.SMs);
         s->room = 128 + 16 * s->top_k;
-        /* Only whole tiles, and only if there are more than hits wanted. */
-        const int64_t samples = s->M / TILE / SAMPLE_EVERY;
-        if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) s->samples = (int)(samples < SAMPLES ? samples : SAMPLES);
+        /* Only whole tiles, and only if there are more samples than hits wanted. */
+        const int64_t parts = TILE / SAMPLE_KEYS, whole = s->M / TILE;
+        const int64_t samples = REATTN__MIN(whole / SAMPLE_EVERY * parts, SAMPLES);
+        if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) {
+            s->samples = (int)samples;
+            s->sample_every = (int)(whole / (samples / parts));
+        }
     }
     char *at = (char *)a->work;
     auto take = [&](size_t bytes) {
