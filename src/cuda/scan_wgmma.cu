@@ -86,10 +86,9 @@ __device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_st
                 candidate *cand = r[0].cand + (half ? 8 * (int64_t)s.lists * s.room : 0);
                 if (count < s.room) cand[count] = {pos, score + e};
                 count++;
-                const float least = raise_floor(r[0].best + (half ? 8 * s.top_k : 0), s.top_k, score - e);
-                if (least > floor) {
-                    floor = least;
-                    if (s.lists > 1) atomicMax(&s.floor[row + half * 8], order_of(least));
+                if (score - e > floor) { /* else it cannot be among what raises the floor */
+                    floor = fmaxf(floor, raise_floor(r[0].best + (half ? 8 * s.top_k : 0), s.top_k, score - e));
+                    if (s.lists > 1) atomicMax(&s.floor[row + half * 8], order_of(floor));
                 }
             }
             if (half) r[1].floor = floor, r[1].count = count;
