@@ -153,14 +153,13 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
     __syncthreads();
     if (scanned) {
         const float floor = of_order(s.floor[row]);
-        /* Many short lists: one a thread. Few long ones: one after the other. */
-        const bool many = s.lists >= WARP;
-        for (int l = many ? thread : 0; l < s.lists; l += many ? WARP * W : 1) {
+        const int per_list = max(1, WARP * W / s.lists); /* threads */
+        for (int l = thread / per_list; l < s.lists; l += WARP * W / per_list) {
             const int n = s.count[row * s.lists + l];
             const candidate *cand = s.cand + (row * s.lists + l) * s.room;
-            if (many || lane == 0 && thread == 0) atomicAdd(&found[group], n);
+            if (thread % per_list == 0) atomicAdd(&found[group], n);
             if (n > s.room) too_many[group] = 1;
-            for (int i = many ? 0 : thread; i < min(n, s.room); i += many ? 1 : WARP * W) {
+            for (int i = thread % per_list; i < min(n, s.room); i += per_list) {
                 const candidate c = cand[i];
                 if (c.up < floor) continue;
                 const int at = atomicAdd(&survivors[group], 1);

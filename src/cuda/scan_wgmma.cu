@@ -16,7 +16,7 @@ using namespace reattn_cuda;
 
 namespace {
 
-enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
+enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16, NEWS_MAX = 4, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
 
 template <int D, int KIND> struct shape {
     static constexpr int BYTES = D * value_bytes(KIND);
@@ -43,7 +43,7 @@ template <class sum> struct row_state {
     row_info info;
     float floor, e;
     sum least; /* worth a look in this tile */
-    int count;
+    int count, learnt; /* candidates of this lane, and how many of them its floor knows */
     candidate *cand;
     float *best;
 };
@@ -66,48 +66,48 @@ template <int N, class sum> __device__ __forceinline__ sum pick(const sum *c, in
     }
 }
 
-/* Writes down what is worth a look: bits of `wants` are sums of the lane. The four lanes of a row take turns. There is one
- * copy of this code, and it is short: what runs rarely must not push the main loop out of the instruction cache. */
-template <int KIND, class sum>
+/* Writes down what is worth a look: bits of `wants` are sums of the lane. Each lane has lists of its own, and nobody waits:
+ * one slow warp stops the three others of its warpgroup. */
+template <class sum>
 __device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t, int first,
-                                     int64_t row, int lane, uint64_t wants)
+                                     uint64_t wants)
 {
-    for (unsigned who = __ballot_sync(ALL, wants != 0); who; who = __ballot_sync(ALL, wants != 0)) {
-        const int turn = __ffs(who & 0xfu << (lane & 28)) - 1;
+    while (wants) {
         const int i = __ffsll((long long)wants) - 1, half = i >> 1 & 1;
-        const sum x = pick<64>(c, i);
-        if (lane == turn) {
-            const int pos = first + (i >> 2) * 8 + (i & 1);
-            const float e = half ? r[1].e : r[0].e, score = (float)x * ((half ? r[1].info.scale : r[0].info.scale) * t.scale);
-            float floor = half ? r[1].floor : r[0].floor;
-            int count = half ? r[1].count : r[0].count;
-            wants &= wants - 1;
-            if (x >= (half ? r[1].least : r[0].least) && pos < s.M) {
-                candidate *cand = r[0].cand + (half ? 8 * (int64_t)s.lists * s.room : 0);
-                if (count < s.room) cand[count] = {pos, score + e};
-                count++;
-                if (score - e > floor) { /* else it cannot be among what raises the floor */
-                    floor = fmaxf(floor, raise_floor(r[0].best + (half ? 8 * s.top_k : 0), s.top_k, score - e));
-                    if (s.lists > 1) atomicMax(&s.floor[row + half * 8], order_of(floor));
-                }
-            }
-            if (half) r[1].floor = floor, r[1].count = count;
-            else r[0].floor = floor, r[0].count = count;
-        }
-        __syncwarp();
-        const int from = turn < 0 ? lane : turn;
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            r[j].floor = __shfl_sync(ALL, r[j].floor, from);
-            r[j].count = __shfl_sync(ALL, r[j].count, from);
-            set_least<KIND>(r[j], t);
-        }
+        const float scale = half ? r[1].info.scale : r[0].info.scale, e = half ? r[1].e : r[0].e;
+        const candidate found = {first + (i >> 2) * 8 + (i & 1), (float)pick<64>(c, i) * (scale * t.scale) + e};
+        const int at = half ? r[1].count : r[0].count;
+        wants &= wants - 1;
+        if (found.pos >= s.M) continue;
+        if (at < s.room) (half ? r[1].cand : r[0].cand)[at] = found;
+        if (half) r[1].count++;
+        else r[0].count++;
     }
 }
 
+/* Raises a row's floor by what its four lanes have written down since the last time. */
+template <class sum>
+__device__ __forceinline__ void learn(const search &s, row_state<sum> &r, const tile_info *info, int64_t row, int lane)
+{
+    const float before = r.floor;
+    while (__any_sync(ALL, r.learnt < min(r.count, s.room))) {
+        float lo = -INFINITY;
+        if (r.learnt < min(r.count, s.room)) {
+            const candidate c = r.cand[r.learnt++];
+            lo = c.up - 2.0f * error_of(r.info, info[c.pos / TILE]) - fabsf(c.up) * 0x1p-20f;
+        }
+#pragma unroll 1
+        for (int turn = 0; turn < 4; turn++) {
+            if (lane % 4 == turn && lo > r.floor) r.floor = fmaxf(r.floor, raise_floor(r.best, s.top_k, lo));
+            __syncwarp();
+            r.floor = __shfl_sync(ALL, r.floor, (lane & 28) + turn);
+        }
+    }
+    if (gridDim.y > 1 && lane % 4 == 0 && r.floor > before) atomicMax(&s.floor[row], order_of(r.floor));
+}
+
 template <int KIND, class sum>
-__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t, int first,
-                                     int64_t row, int lane)
+__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t, int first)
 {
     sum most[2][4];
 #pragma unroll
@@ -130,7 +130,8 @@ __device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_st
 #pragma unroll
             for (int i = 0; i < 16; i++)
                 if (c[g * 16 + i] >= r[i / 2 % 2].least) wants |= 1ull << (g * 16 + i);
-    look<KIND>(s, c, r, t, first, row, lane, wants);
+    look(s, c, r, t, first, wants);
+    __syncwarp();
 }
 
 /* The row's best sum of a sampled tile joins its k best. */
@@ -214,8 +215,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             const bool there = first_row + at + i * 8 < s.rows;
             r[i].info = there ? s.row[row + i * 8] : row_info{1, 1, 0, 0};
             r[i].floor = there ? of_order(s.floor[row + i * 8]) : INFINITY;
-            r[i].count = 0;
-            r[i].cand = s.cand + ((row + i * 8) * s.lists + split) * s.room;
+            r[i].count = r[i].learnt = 0;
+            r[i].cand = s.cand + ((row + i * 8) * s.lists + split * 4 + lane % 4) * s.room;
             r[i].best = best + (at + i * 8) * s.top_k;
         }
         const tile_info *info = s.tiles + hk * s.tile_stride;
@@ -243,7 +244,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             next = info[min(tile_of(i + 1), tiles - 1)];
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                if (s.lists > 1 && i % 8 == 7 && first_row + at + j * 8 < s.rows)
+                if (gridDim.y > 1 && i % 8 == 7 && first_row + at + j * 8 < s.rows)
                     r[j].floor = fmaxf(r[j].floor, of_order(*(volatile int *)&s.floor[row + j * 8]));
                 r[j].e = error_of(r[j].info, t);
                 set_least<KIND>(r[j], t);
@@ -262,18 +263,25 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                 __syncwarp();
             } else {
                 const int first = tile * TILE + lane % 4 * 2;
-                test<KIND>(s, c, r, t, first, row, lane);
+                test<KIND>(s, c, r, t, first);
+                const int news = max(r[0].count - r[0].learnt, r[1].count - r[1].learnt);
+                if (i % LEARN_EVERY == LEARN_EVERY - 1 || __any_sync(ALL, news >= NEWS_MAX)) {
+                    learn(s, r[0], info, row, lane);
+                    learn(s, r[1], info, row + 8, lane);
+                }
             }
             if (++stage == stages) {
                 stage = 0;
                 phase ^= 1;
             }
         }
+        learn(s, r[0], info, row, lane);
+        learn(s, r[1], info, row + 8, lane);
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            if (lane % 4 == 0 && first_row + at + i * 8 < s.rows) {
-                s.count[(row + i * 8) * s.lists + split] = r[i].count;
-                atomicMax(&s.floor[row + i * 8], order_of(r[i].floor));
+            if (first_row + at + i * 8 < s.rows) {
+                s.count[(row + i * 8) * s.lists + split * 4 + lane % 4] = r[i].count;
+                if (lane % 4 == 0) atomicMax(&s.floor[row + i * 8], order_of(r[i].floor));
             }
     }
 #endif
@@ -325,8 +333,8 @@ template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stre
     const int shared = fixed + stages * S::STAGE_BYTES;
     code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
     if (code != cudaSuccess) return code;
-    const int tiles = (int)((s.M + TILE - 1) / TILE), split_tiles = (tiles + s.lists - 1) / s.lists;
-    kernel<<<dim3((unsigned)((s.rows + S::ROWS - 1) / S::ROWS), s.lists, s.Hk), S::THREADS, shared, stream>>>(q_map, k_map, s,
+    const int tiles = (int)((s.M + TILE - 1) / TILE), splits = s.lists / 4, split_tiles = (tiles + splits - 1) / splits;
+    kernel<<<dim3((unsigned)((s.rows + S::ROWS - 1) / S::ROWS), splits, s.Hk), S::THREADS, shared, stream>>>(q_map, k_map, s,
                                                                                                          split_tiles, stages);
     return cudaGetLastError();
 }
