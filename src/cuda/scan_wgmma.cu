@@ -43,7 +43,8 @@ template <class sum> struct row_state {
     row_info info;
     float floor, e;
     sum least; /* worth a look in this tile */
-    int count, learnt; /* candidates of this lane, and how many of them its floor knows */
+    int count, news; /* candidates of this lane, and scores that its floor does not know yet */
+    float *fresh;    /* [NEWS_MAX][WARP] those scores, this lane's */
     candidate *cand;
     float *best;
 };
@@ -75,27 +76,29 @@ __device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_st
     while (wants) {
         const int i = __ffsll((long long)wants) - 1, half = i >> 1 & 1;
         const float scale = half ? r[1].info.scale : r[0].info.scale, e = half ? r[1].e : r[0].e;
-        const candidate found = {first + (i >> 2) * 8 + (i & 1), (float)pick<64>(c, i) * (scale * t.scale) + e};
-        const int at = half ? r[1].count : r[0].count;
+        const float score = (float)pick<64>(c, i) * (scale * t.scale);
+        const int at = half ? r[1].count : r[0].count, pos = first + (i >> 2) * 8 + (i & 1);
         wants &= wants - 1;
-        if (found.pos >= s.M) continue;
-        if (at < s.room) (half ? r[1].cand : r[0].cand)[at] = found;
+        if (pos >= s.M) continue;
+        if (at < s.room) (half ? r[1].cand : r[0].cand)[at] = {pos, score + e};
         if (half) r[1].count++;
         else r[0].count++;
+        if (score - e <= (half ? r[1].floor : r[0].floor)) continue;
+        const int n = half ? r[1].news : r[0].news;
+        float *place = r[0].fresh + (half * NEWS_MAX + n % NEWS_MAX) * WARP;
+        *place = n < NEWS_MAX ? score - e : fmaxf(*place, score - e); /* what finds no place is not missed */
+        if (half) r[1].news++;
+        else r[0].news++;
     }
 }
 
-/* Raises a row's floor by what its four lanes have written down since the last time. */
+/* Raises a row's floor by what its four lanes have seen since the last time. */
 template <class sum>
-__device__ __forceinline__ void learn(const search &s, row_state<sum> &r, const tile_info *info, int64_t row, int lane)
+__device__ __forceinline__ void learn(const search &s, row_state<sum> &r, int64_t row, int lane)
 {
     const float before = r.floor;
-    while (__any_sync(ALL, r.learnt < min(r.count, s.room))) {
-        float lo = -INFINITY;
-        if (r.learnt < min(r.count, s.room)) {
-            const candidate c = r.cand[r.learnt++];
-            lo = c.up - 2.0f * error_of(r.info, info[c.pos / TILE]) - fabsf(c.up) * 0x1p-20f;
-        }
+    for (int n = 0; __any_sync(ALL, n < min(r.news, (int)NEWS_MAX)); n++) {
+        const float lo = n < min(r.news, (int)NEWS_MAX) ? r.fresh[n * WARP] : -INFINITY;
 #pragma unroll 1
         for (int turn = 0; turn < 4; turn++) {
             if (lane % 4 == turn && lo > r.floor) r.floor = fmaxf(r.floor, raise_floor(r.best, s.top_k, lo));
@@ -103,6 +106,7 @@ __device__ __forceinline__ void learn(const search &s, row_state<sum> &r, const 
             r.floor = __shfl_sync(ALL, r.floor, (lane & 28) + turn);
         }
     }
+    r.news = 0;
     if (gridDim.y > 1 && lane % 4 == 0 && r.floor > before) atomicMax(&s.floor[row], order_of(r.floor));
 }
 
@@ -215,7 +219,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             const bool there = first_row + at + i * 8 < s.rows;
             r[i].info = there ? s.row[row + i * 8] : row_info{1, 1, 0, 0};
             r[i].floor = there ? of_order(s.floor[row + i * 8]) : INFINITY;
-            r[i].count = r[i].learnt = 0;
+            r[i].count = r[i].news = 0;
+            r[i].fresh = best + S::ROWS * s.top_k + ((group * 4 + warp) * 2 + i) * NEWS_MAX * WARP + lane;
             r[i].cand = s.cand + ((row + i * 8) * s.lists + split * 4 + lane % 4) * s.room;
             r[i].best = best + (at + i * 8) * s.top_k;
         }
@@ -264,10 +269,10 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             } else {
                 const int first = tile * TILE + lane % 4 * 2;
                 test<KIND>(s, c, r, t, first);
-                const int news = max(r[0].count - r[0].learnt, r[1].count - r[1].learnt);
+                const int news = max(r[0].news, r[1].news);
                 if (i % LEARN_EVERY == LEARN_EVERY - 1 || __any_sync(ALL, news >= NEWS_MAX)) {
-                    learn(s, r[0], info, row, lane);
-                    learn(s, r[1], info, row + 8, lane);
+                    learn(s, r[0], row, lane);
+                    learn(s, r[1], row + 8, lane);
                 }
             }
             if (++stage == stages) {
@@ -275,8 +280,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                 phase ^= 1;
             }
         }
-        learn(s, r[0], info, row, lane);
-        learn(s, r[1], info, row + 8, lane);
+        learn(s, r[0], row, lane);
+        learn(s, r[1], row + 8, lane);
 #pragma unroll
         for (int i = 0; i < 2; i++)
             if (first_row + at + i * 8 < s.rows) {
@@ -327,7 +332,7 @@ template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stre
     else
         code = describe(&k_map, KIND, S::SWIZZLE, s.k, D, s.M, s.stride_key * 2, s.Hk, s.stride_head * 2, TILE);
     if (code != cudaSuccess) return code;
-    const int fixed = 1024 + S::Q_BYTES + S::ROWS * s.top_k * (int)sizeof(float);
+    const int fixed = 1024 + S::Q_BYTES + (S::ROWS * s.top_k + S::GROUPS * 128 * 2 * NEWS_MAX) * (int)sizeof(float);
     int stages = (SHARED_MAX - fixed) / S::STAGE_BYTES;
     if (stages > STAGES_MAX) stages = STAGES_MAX;
     const int shared = fixed + stages * S::STAGE_BYTES;
