@@ -61,8 +61,8 @@ __device__ float sampled_floor(const search &s, int64_t row, int lane)
 template <int D, int KIND, int NB, bool SAMPLE> __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head)
 {
     typedef typename sums<KIND>::type sum;
-    constexpr int BYTES = D * value_bytes(KIND), CHUNKS = BYTES / 32; /* products of 32 bytes a key */
-    constexpr int LOADS = (BYTES + 63) / 64;                          /* 16 bytes a lane, of two keys each */
+    constexpr int BYTES = D * value_bytes(KIND);
+    constexpr int LOADS = (BYTES + 63) / 64; /* 16 bytes a lane, of two keys each; two products */
     constexpr bool HALF = BYTES % 64 != 0; /* of the last 64 bytes only 32 are there: lanes 0 and 1 of a quad hold them */
     constexpr int ROWS = NB * 8;
     constexpr int PER = LOADS == 1 ? 4 : LOADS <= 3 ? 2 : 1, STEP = 16 * PER; /* enough bytes in flight */

@@ -35,8 +35,8 @@ template <> struct sums<I8> {
     typedef int type;
 };
 
-__device__ __forceinline__ float largest(float a, float b, float c) { return fmaxf(fmaxf(a, b), c); }
-__device__ __forceinline__ int largest(int a, int b, int c) { return __vimax3_s32(a, b, c); }
+[[maybe_unused]] __device__ __forceinline__ float largest(float a, float b, float c) { return fmaxf(fmaxf(a, b), c); }
+[[maybe_unused]] __device__ __forceinline__ int largest(int a, int b, int c) { return __vimax3_s32(a, b, c); }
 
 /* One of a lane's two rows. */
 template <class sum> struct row_state {

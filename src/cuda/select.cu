@@ -53,7 +53,7 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
         s->room = 128 + 16 * s->top_k;
         /* Only whole tiles, and only if there are more samples than hits wanted. */
         const int64_t parts = TILE / SAMPLE_KEYS, whole = s->M / TILE;
-        const int64_t samples = REATTN__MIN(whole / SAMPLE_EVERY * parts, SAMPLES);
+        const int64_t samples = REATTN__MIN(whole / SAMPLE_EVERY * parts, (int64_t)SAMPLES);
         if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) {
             s->samples = (int)samples;
             s->sample_every = (int)(whole / (samples / parts));
