@@ -43,7 +43,8 @@ typedef struct cuda_case {
 
 static uint16_t to_type(float x, int type)
 {
-    if (type == REATTN__CUDA_F16) return reattn__float_to_half(fminf(fmaxf(x, -60000.0f), 60000.0f));
+    if (type == REATTN__CUDA_F16)
+        return reattn__float_to_half(fminf(fmaxf(x, -60000.0f), 60000.0f));
     uint32_t bits = reattn__f32_bits(x);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
@@ -60,34 +61,46 @@ static void fill(test_rng *rng, const cuda_case *c, float *q, float *k)
     test_fill_normal(rng, k, nk, size);
     switch (c->flavour) {
     case COMMON_MEAN:
-        for (int64_t i = 0; i < nk; i++) k[i] += 20.0f * sinf((float)(i % row));
+        for (int64_t i = 0; i < nk; i++)
+            k[i] += 20.0f * sinf((float)(i % row));
         break;
     case SMALL_INTEGERS:
-        for (int64_t i = 0; i < nq; i++) q[i] = (float)test_int(rng, -2, 2);
-        for (int64_t i = 0; i < nk; i++) k[i] = (float)test_int(rng, -2, 2);
+        for (int64_t i = 0; i < nq; i++)
+            q[i] = (float)test_int(rng, -2, 2);
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = (float)test_int(rng, -2, 2);
         break;
     case EQUAL_KEYS:
-        for (int64_t i = row; i < nk; i++) k[i] = k[i % row];
+        for (int64_t i = row; i < nk; i++)
+            k[i] = k[i % row];
         break;
     case MIXED_SIZES:
-        for (int64_t i = 0; i < nq; i++) q[i] *= powf(10, (float)(i / c->D % 9 - 4));
-        for (int64_t i = 0; i < nk; i++) k[i] *= powf(10, (float)(i / c->D % 7 - 3));
+        for (int64_t i = 0; i < nq; i++)
+            q[i] *= powf(10, (float)(i / c->D % 9 - 4));
+        for (int64_t i = 0; i < nk; i++)
+            k[i] *= powf(10, (float)(i / c->D % 7 - 3));
         break;
     case OUTLIER:
-        if (nk > 0) k[test_int(rng, 0, nk - 1)] = 1000.0f;
+        if (nk > 0)
+            k[test_int(rng, 0, nk - 1)] = 1000.0f;
         break;
     case ASCENDING:
-        for (int64_t i = 0; i < nq; i++) q[i] = fabsf(q[i]);
-        for (int64_t i = 0; i < nk; i++) k[i] = (float)(i / row) / (float)c->M;
+        for (int64_t i = 0; i < nq; i++)
+            q[i] = fabsf(q[i]);
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = (float)(i / row) / (float)c->M;
         break;
     case CANCELLING:
-        for (int64_t i = 0; i < nk; i++) k[i] = i % 2 ? k[i] + 256.0f : k[i] - 256.0f;
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = i % 2 ? k[i] + 256.0f : k[i] - 256.0f;
         break;
     case ZEROS:
         for (int64_t i = 0; i < nq; i++)
-            if (i / c->D % 2) q[i] = 0.0f;
+            if (i / c->D % 2)
+                q[i] = 0.0f;
         for (int64_t i = 0; i < nk; i++)
-            if (i / c->D % 3) k[i] = 0.0f;
+            if (i / c->D % 3)
+                k[i] = 0.0f;
         break;
     default:
         break;
@@ -100,8 +113,10 @@ static void *on_device(const void *from, size_t bytes)
 {
     void *to = NULL;
     assert_int_equal(cudaMalloc(&to, bytes ? bytes : 1), cudaSuccess);
-    if (from) assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-    else assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
+    if (from)
+        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
+    else
+        assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
     return to;
 }
 
@@ -177,9 +192,12 @@ static int run(test_rng *rng, arrays *a, reattn__cuda_report *report, reattn_err
     reattn__cuda_keys first = a->args.keys;
     first.M = test_int(rng, 0, first.M);
     int code = reattn__cuda_index_make(&first, 0, NULL, err);
-    if (!code) code = reattn__cuda_index_make(&a->args.keys, first.M, NULL, err);
-    if (!code) code = reattn__cuda_select(&a->args, NULL, err);
-    if (!code) code = reattn__cuda_select_report(&a->args, NULL, report, err);
+    if (!code)
+        code = reattn__cuda_index_make(&a->args.keys, first.M, NULL, err);
+    if (!code)
+        code = reattn__cuda_select(&a->args, NULL, err);
+    if (!code)
+        code = reattn__cuda_select_report(&a->args, NULL, report, err);
     return code;
 }
 
@@ -190,17 +208,21 @@ static void check_case(test_rng *rng, const cuda_case *c, int64_t *pairs, int64_
     reattn__cuda_report report;
     arrays_make(rng, c, &a);
     int code = run(rng, &a, &report, &err);
-    if (code) fail_msg("%s", err.msg);
-    assert_int_equal(cudaMemcpy(a.got, a.args.hits, (size_t)a.n_hit * sizeof *a.got, cudaMemcpyDeviceToHost), cudaSuccess);
+    if (code)
+        fail_msg("%s", err.msg);
+    assert_int_equal(cudaMemcpy(a.got, a.args.hits, (size_t)a.n_hit * sizeof *a.got, cudaMemcpyDeviceToHost),
+                     cudaSuccess);
     law_ctx law = {c, a.q, a.k, a.want};
     reattn__parallel(reattn__cores(), c->T, law_task, &law);
     for (int64_t i = 0; i < a.n_hit; i++)
         if (a.got[i].pos != a.want[i].pos ||
             (a.want[i].pos >= 0 && memcmp(&a.got[i].score, &a.want[i].score, sizeof(double)) != 0))
-            fail_msg("T %" PRId64 " M %" PRId64 " H %d Hk %d D %d k %d type %d path %d plane %d flavour %d, hit %" PRId64
-                     ": %" PRId64 " (%.17g), the law has %" PRId64 " (%.17g); %" PRId64 " candidates, %" PRId64 " by the law",
-                     c->T, c->M, c->H, c->Hk, c->D, c->top_k, c->type, c->path, c->plane, (int)c->flavour, i, a.got[i].pos,
-                     a.got[i].score, a.want[i].pos, a.want[i].score, report.candidates, report.brute_rows);
+            fail_msg("T %" PRId64 " M %" PRId64
+                     " H %d Hk %d D %d k %d type %d path %d plane %d flavour %d, hit %" PRId64 ": %" PRId64
+                     " (%.17g), the law has %" PRId64 " (%.17g); %" PRId64 " candidates, %" PRId64 " by the law",
+                     c->T, c->M, c->H, c->Hk, c->D, c->top_k, c->type, c->path, c->plane, (int)c->flavour, i,
+                     a.got[i].pos, a.got[i].score, a.want[i].pos, a.want[i].score, report.candidates,
+                     report.brute_rows);
     *pairs += c->T * c->H;
     *brute += report.brute_rows;
     arrays_free(&a);
@@ -224,7 +246,8 @@ static void test_law(void **state)
     for (int i = 0; i < n; i++) {
         cuda_case c = {.type = (int)test_int(&rng, 0, 1), .plane = (int)test_int(&rng, 0, 1)};
         c.path = (int)test_int(&rng, 0, 3);
-        if (c.path == REATTN__CUDA_WGMMA && !has_wgmma()) c.path = REATTN__CUDA_MMA;
+        if (c.path == REATTN__CUDA_WGMMA && !has_wgmma())
+            c.path = REATTN__CUDA_MMA;
         c.T = test_one_in(&rng, 3) ? 1 : test_int(&rng, 0, 100);
         c.M = test_one_in(&rng, 4) ? test_int(&rng, 0, 40) : test_int(&rng, 0, test_one_in(&rng, 10) ? 20000 : 2500);
         c.Hk = (int)test_int(&rng, 1, 3);
@@ -233,10 +256,12 @@ static void test_law(void **state)
         c.top_k = tops[test_int(&rng, 0, 6)];
         c.head_major = test_one_in(&rng, 2);
         c.flavour = test_one_in(&rng, 3) ? RANDOM : (flavour)test_int(&rng, 0, N_FLAVOUR - 1);
-        if (c.type == REATTN__CUDA_F16 && (c.flavour == HUGE_NORMS || c.flavour == TINY_NORMS)) c.flavour = RANDOM;
+        if (c.type == REATTN__CUDA_F16 && (c.flavour == HUGE_NORMS || c.flavour == TINY_NORMS))
+            c.flavour = RANDOM;
         check_case(&rng, &c, &pairs, &brute);
     }
-    printf("%d cases, %" PRId64 " (query, head) pairs equal the law, %" PRId64 " of them were left to it\n", n, pairs, brute);
+    printf("%d cases, %" PRId64 " (query, head) pairs equal the law, %" PRId64 " of them were left to it\n", n, pairs,
+           brute);
 }
 
 /* ------------------------------------------------------------------------------------------------- errors ------ */

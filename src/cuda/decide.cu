@@ -4,19 +4,22 @@
 
 using namespace reattn_cuda;
 
-namespace {
+namespace
+{
 
 constexpr float TOO_LARGE = 1e37f, TOO_SMALL = 1e-30f;
 constexpr double UP = 1.0 + 1e-6;
 
 __device__ double warp_sum(double x)
 {
-    for (int i = WARP / 2; i > 0; i /= 2) x += __shfl_xor_sync(ALL, x, i);
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x += __shfl_xor_sync(ALL, x, i);
     return x;
 }
 __device__ float warp_max(float x)
 {
-    for (int i = WARP / 2; i > 0; i /= 2) x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
     return x;
 }
 
@@ -44,7 +47,8 @@ __global__ void prepare_kernel(search s)
 {
     const int lane = threadIdx.x % WARP;
     const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    if (row >= s.Hk * s.rows) return;
+    if (row >= s.Hk * s.rows)
+        return;
     const int hk = (int)(row / s.rows);
     const float *q = s.q + caller_row(s, hk, row % s.rows) * s.D;
     float amax = 0;
@@ -56,8 +60,10 @@ __global__ void prepare_kernel(search s)
     amax = warp_max(amax);
     bad = __any_sync(ALL, bad);
     float scale = 1.0f;
-    if (s.kind == I8 && amax > TOO_SMALL) scale = amax / 127.0f;
-    if (s.kind == F16 && amax > TOO_SMALL) scale = exp2f((float)ilogbf(amax));
+    if (s.kind == I8 && amax > TOO_SMALL)
+        scale = amax / 127.0f;
+    if (s.kind == F16 && amax > TOO_SMALL)
+        scale = exp2f((float)ilogbf(amax));
     double whole = 0, lost = 0;
     for (int d = lane; d < s.D; d += WARP) {
         double x = (double)q[d], y = (double)round_to(s, row * s.D + d, (float)(x / (double)scale)) * (double)scale;
@@ -65,8 +71,10 @@ __global__ void prepare_kernel(search s)
         lost += (x - y) * (x - y);
     }
     const float norm = (float)(sqrt(warp_sum(whole)) * UP), loss = (float)(sqrt(warp_sum(lost)) * UP);
-    if (lane > 0) return;
-    if (row == 0) *s.st = status{0, 0, 0};
+    if (lane > 0)
+        return;
+    if (row == 0)
+        *s.st = status{0, 0, 0};
     row_info info = {bad ? NAN : scale, 1.0f / scale, 0, 0};
     if (s.kind == I8) {
         info.a = norm * (1.0f + 0x1p-17f);
@@ -95,8 +103,10 @@ __device__ void brute_row(const search &s, int64_t row)
     warp_top top;
     top.clear();
     __syncthreads();
-    for (int d = threadIdx.x; d < s.D; d += THREADS) q[d] = s.q[out * s.D + d];
-    if (threadIdx.x == 0) least = -INFINITY;
+    for (int d = threadIdx.x; d < s.D; d += THREADS)
+        q[d] = s.q[out * s.D + d];
+    if (threadIdx.x == 0)
+        least = -INFINITY;
     __syncthreads();
     for (int64_t first = 0; first < s.M; first += THREADS) {
         const int64_t j = first + threadIdx.x;
@@ -118,16 +128,19 @@ __device__ void brute_row(const search &s, int64_t row)
             double s_k = __shfl_sync(ALL, top.score, s.top_k - 1);
             int p_k = __shfl_sync(ALL, top.pos, s.top_k - 1);
             __syncwarp();
-            if (lane == 0) least = p_k < 0 ? -INFINITY : s_k;
+            if (lane == 0)
+                least = p_k < 0 ? -INFINITY : s_k;
         }
         __syncthreads();
     }
-    if (threadIdx.x < WARP) top.write(s.hits + out * s.top_k, s.top_k, lane);
+    if (threadIdx.x < WARP)
+        top.write(s.hits + out * s.top_k, s.top_k, lane);
 }
 
 __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
 {
-    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x) brute_row(s, s.brute[i]);
+    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x)
+        brute_row(s, s.brute[i]);
 }
 
 /* ------------------------------------------------------------------------------------------- decide --------- */
@@ -157,13 +170,17 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
         for (int l = thread / per_list; l < s.lists; l += WARP * W / per_list) {
             const int n = s.count[row * s.lists + l];
             const candidate *cand = s.cand + (row * s.lists + l) * s.room;
-            if (thread % per_list == 0) atomicAdd(&found[group], n);
-            if (n > s.room) too_many[group] = 1;
+            if (thread % per_list == 0)
+                atomicAdd(&found[group], n);
+            if (n > s.room)
+                too_many[group] = 1;
             for (int i = thread % per_list; i < min(n, s.room); i += per_list) {
                 const candidate c = cand[i];
-                if (c.up < floor) continue;
+                if (c.up < floor)
+                    continue;
                 const int at = atomicAdd(&survivors[group], 1);
-                if (at < ROOM) seen[group][at] = c;
+                if (at < ROOM)
+                    seen[group][at] = c;
             }
         }
     }
@@ -178,7 +195,8 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
         for (int j = 0; j < ROOM / WARP / W; j++) {
             const int i = thread + j * WARP * W;
             lo[j] = INT32_MIN;
-            if (i >= m) continue;
+            if (i >= m)
+                continue;
             const candidate c = seen[group][i];
             const float e = error_of(s.row[row], s.tiles[hk * s.tile_stride + c.pos / TILE]);
             lo[j] = order_of(c.up - 2.0f * e - fabsf(c.up) * 0x1p-20f);
@@ -188,49 +206,62 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
     __syncthreads();
     if (narrow && thread < WARP) {
         int lo[W];
-        for (int j = 0; j < W; j++) lo[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
+        for (int j = 0; j < W; j++)
+            lo[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
         const int kth = kth_largest(lo, s.top_k, lane, NULL);
-        if (lane == 0) least[group] = kth;
+        if (lane == 0)
+            least[group] = kth;
     }
     __syncthreads();
     if (mine && !left)
         for (int i = thread; i < m; i += WARP * W) {
             const candidate c = seen[group][i];
-            if (c.up < of_order(least[group])) continue;
+            if (c.up < of_order(least[group]))
+                continue;
             const int at = atomicAdd(&finalists[group], 1);
             pos[group][at] = c.pos;
         }
     __syncthreads();
     const int n = finalists[group];
     if (mine && !left)
-        for (int i = thread; i < n; i += WARP * W) score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
+        for (int i = thread; i < n; i += WARP * W)
+            score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
     if (mine && thread == 0) {
         atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
-        if (isnan(s.row[row].scale)) s.st->bad = 1;
-        if (left) s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
+        if (isnan(s.row[row].scale))
+            s.st->bad = 1;
+        if (left)
+            s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
     }
     __syncthreads();
-    if (W == 8 && left) brute_row(s, row);
-    if (!mine || left || thread >= WARP) return;
+    if (W == 8 && left)
+        brute_row(s, row);
+    if (!mine || left || thread >= WARP)
+        return;
     warp_top top;
     top.clear();
     for (int i = 0; i < n; i++)
-        if (top.takes(score[group][i], pos[group][i], s.top_k)) top.insert(score[group][i], pos[group][i], lane);
+        if (top.takes(score[group][i], pos[group][i], s.top_k))
+            top.insert(score[group][i], pos[group][i], lane);
     top.write(s.hits + out * s.top_k, s.top_k, lane);
 }
 
 __global__ void all_brute_kernel(search s)
 {
     const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (row >= s.Hk * s.rows) return;
+    if (row >= s.Hk * s.rows)
+        return;
     s.brute[row] = (int)row;
-    if (isnan(s.row[row].scale)) s.st->bad = 1;
-    if (row == 0) s.st->brute_rows = (int)(s.Hk * s.rows);
+    if (isnan(s.row[row].scale))
+        s.st->bad = 1;
+    if (row == 0)
+        s.st->brute_rows = (int)(s.Hk * s.rows);
 }
 
 } // namespace
 
-namespace reattn_cuda {
+namespace reattn_cuda
+{
 
 int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
 {
@@ -251,7 +282,8 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
     else
         decide_kernel<1><<<(unsigned)((rows + 7) / 8), THREADS, 0, stream>>>(s);
     int code = failed(cudaGetLastError(), "deciding among candidates", err);
-    if (code) return code;
+    if (code)
+        return code;
     brute_kernel<<<(unsigned)(rows < 1024 ? rows : 1024), THREADS, 0, stream>>>(s);
     return failed(cudaGetLastError(), "searching rows by the law", err);
 }

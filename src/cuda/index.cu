@@ -1,12 +1,13 @@
 /* index.cu - norms and the 8-bit plane of keys, a block for each tile of 128 keys of a KV head.
  *
- * In the plane k - mean is rounded to 8 bits with one scale for a tile; what that loses is measured here, in float64, and
- * rounded up. The mean is that of the first 1024 keys: it must not change when keys are appended. */
+ * In the plane k - mean is rounded to 8 bits with one scale for a tile; what that loses is measured here, in float64,
+ * and rounded up. The mean is that of the first 1024 keys: it must not change when keys are appended. */
 #include "scan.cuh"
 
 using namespace reattn_cuda;
 
-namespace {
+namespace
+{
 
 enum { MEAN_KEYS = 1024, THREADS = 256, WARPS = THREADS / WARP };
 constexpr double UP = 1.0 + 1e-6; /* more than a conversion to f32 rounds */
@@ -30,33 +31,39 @@ __global__ void mean_kernel(build b)
     int64_t n = b.M < MEAN_KEYS ? b.M : MEAN_KEYS;
     for (int d = threadIdx.x; d < b.D; d += blockDim.x) {
         double sum = 0;
-        for (int64_t j = 0; j < n; j++) sum += (double)key_value(b, hk, j, d);
+        for (int64_t j = 0; j < n; j++)
+            sum += (double)key_value(b, hk, j, d);
         float mean = n > 0 ? (float)(sum / (double)n) : 0.0f;
         b.v.mean[hk * b.D + d] = isfinite(mean) ? mean : 0.0f;
     }
     if (threadIdx.x == 0) {
         b.v.norm_max[hk] = 0;
-        if (hk == 0) *b.v.bad = 0;
+        if (hk == 0)
+            *b.v.bad = 0;
     }
 }
 
 __device__ double warp_sum(double x)
 {
-    for (int i = WARP / 2; i > 0; i /= 2) x += __shfl_xor_sync(ALL, x, i);
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x += __shfl_xor_sync(ALL, x, i);
     return x;
 }
 __device__ float warp_max(float x)
 {
-    for (int i = WARP / 2; i > 0; i /= 2) x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
     return x;
 }
 /* The largest of x [WARPS] over a block. */
 __device__ float block_max(float x, float *shared, int warp, int lane)
 {
     __syncthreads();
-    if (lane == 0) shared[warp] = x;
+    if (lane == 0)
+        shared[warp] = x;
     __syncthreads();
-    for (int i = 0; i < WARPS; i++) x = fmaxf(x, shared[i]);
+    for (int i = 0; i < WARPS; i++)
+        x = fmaxf(x, shared[i]);
     return x;
 }
 
@@ -71,7 +78,8 @@ __global__ void __launch_bounds__(THREADS) tile_kernel(build b)
         double sum = 0;
         for (int d = lane; d < b.D; d += WARP) {
             float x = key_value(b, hk, first + i, d);
-            if (!isfinite(x)) *b.v.bad = 1;
+            if (!isfinite(x))
+                *b.v.bad = 1;
             sum += (double)x * (double)x;
             amax = fmaxf(amax, fabsf(x - mean[d]));
         }
@@ -83,7 +91,8 @@ __global__ void __launch_bounds__(THREADS) tile_kernel(build b)
         b.v.wide[hk * b.v.tiles + tile] = {1.0f, 1.0f, norm, 0.0f};
         atomicMax(b.v.norm_max + hk, __float_as_uint(norm));
     }
-    if (!b.v.plane) return;
+    if (!b.v.plane)
+        return;
     const float scale = amax > FLAT ? amax / 127.0f : 1.0f;
     float lost = 0, kept = 0;
     for (int i = warp; i < TILE; i += WARPS) {
@@ -102,20 +111,24 @@ __global__ void __launch_bounds__(THREADS) tile_kernel(build b)
     }
     lost = block_max(lost, shared, warp, lane);
     kept = block_max(kept, shared, warp, lane);
-    if (threadIdx.x == 0) b.v.narrow[hk * b.v.tiles + tile] = {scale, 1.0f / scale, lost, kept};
+    if (threadIdx.x == 0)
+        b.v.narrow[hk * b.v.tiles + tile] = {scale, 1.0f / scale, lost, kept};
 }
 
 } // namespace
 
-namespace reattn_cuda {
+namespace reattn_cuda
+{
 
 int failed(cudaError_t code, const char *what, reattn_error *err)
 {
-    if (code == cudaSuccess) return REATTN_OK;
-    int kind = code == cudaErrorMemoryAllocation ? REATTN_E_NOMEM
-               : code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver || code == cudaErrorNoKernelImageForDevice
-                   ? REATTN_E_UNSUPPORTED
-                   : REATTN_E_INTERNAL;
+    if (code == cudaSuccess)
+        return REATTN_OK;
+    int kind =
+        code == cudaErrorMemoryAllocation ? REATTN_E_NOMEM
+        : code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver || code == cudaErrorNoKernelImageForDevice
+            ? REATTN_E_UNSUPPORTED
+            : REATTN_E_INTERNAL;
     return reattn__fail(err, kind, "CUDA: %s failed: %s", what, cudaGetErrorString(code));
 }
 
@@ -131,12 +144,16 @@ extern "C" int reattn__cuda_index_make(const reattn__cuda_keys *keys, int64_t fr
     if (keys->M > keys->capacity || from < 0 || from > keys->M)
         return reattn__fail(err, REATTN_E_ARG, "the index has room for %lld keys, keys %lld .. %lld were given",
                             (long long)keys->capacity, (long long)from, (long long)keys->M);
-    build b = {keys->k, keys->M, keys->stride_key, keys->stride_head, from / TILE, keys->D, keys->type,
-               index_at(keys->index, keys->capacity, keys->Hk, keys->D, keys->plane)};
-    if (!keys->plane) b.v.plane = NULL;
-    if (from == 0) mean_kernel<<<keys->Hk, 128, 0, (cudaStream_t)stream>>>(b);
+    build b = {
+        keys->k,     keys->M, keys->stride_key, keys->stride_head,
+        from / TILE, keys->D, keys->type,       index_at(keys->index, keys->capacity, keys->Hk, keys->D, keys->plane)};
+    if (!keys->plane)
+        b.v.plane = NULL;
+    if (from == 0)
+        mean_kernel<<<keys->Hk, 128, 0, (cudaStream_t)stream>>>(b);
     int64_t tiles = (keys->M + TILE - 1) / TILE - b.first_tile;
-    if (tiles > 0) tile_kernel<<<dim3((unsigned)tiles, keys->Hk), THREADS, 0, (cudaStream_t)stream>>>(b);
+    if (tiles > 0)
+        tile_kernel<<<dim3((unsigned)tiles, keys->Hk), THREADS, 0, (cudaStream_t)stream>>>(b);
     return failed(cudaGetLastError(), "making the index of the keys", err);
 }
 

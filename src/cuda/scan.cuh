@@ -4,12 +4,12 @@
  *     |q . (k - mean) - acc * row.scale * tile.scale| <= e = row.a * tile.a + row.b * tile.b + TINY
  * (subtracting the mean key adds a constant to all scores of a query and changes no ranking).
  *   16-bit keys: k' = k, mean 0, tile.a = the largest |k|. row.a = |q - q'| + D 2^-20 |q|: Cauchy-Schwarz for the
- *     rounding of q, and for the sum in f32: products of 16-bit floats are exact; a tensor core adds 8 or 16 of them and
- *     the sum so far, each cut to 24 bits of the largest, which loses at most D * 1.25 * 2^-23 |q| |k| in all.
+ *     rounding of q, and for the sum in f32: products of 16-bit floats are exact; a tensor core adds 8 or 16 of them
+ *     and the sum so far, each cut to 24 bits of the largest, which loses at most D * 1.25 * 2^-23 |q| |k| in all.
  *   8-bit keys: integer sums are exact. tile.a = the largest |k - mean - k'|, row.a = |q|; tile.b = the largest |k'|,
  *     row.b = |q - q'|.
- * Slack of 2^-18 |q| |k| or more is in them, for the few f32 operations on thresholds. TINY covers what underflows; rows
- * that could overflow are searched by the law alone. */
+ * Slack of 2^-18 |q| |k| or more is in them, for the few f32 operations on thresholds. TINY covers what underflows;
+ * rows that could overflow are searched by the law alone. */
 #ifndef REATTN_CUDA_SCAN_CUH
 #define REATTN_CUDA_SCAN_CUH
 
@@ -22,7 +22,8 @@ extern "C" {
 #include "base/base.h"
 }
 
-namespace reattn_cuda {
+namespace reattn_cuda
+{
 
 enum { TILE = 128, TOP_MAX = 32, WARP = 32, SAMPLES = 256, SAMPLE_KEYS = 64 };
 enum kind { BF16 = REATTN__CUDA_BF16, F16 = REATTN__CUDA_F16, I8 = 2 };
@@ -31,7 +32,10 @@ constexpr float TINY = 1e-34f;
 constexpr unsigned ALL = 0xffffffffu;
 
 /* Bytes of a value in a scan of this kind. */
-__host__ __device__ constexpr int value_bytes(int kind) { return kind == I8 ? 1 : 2; }
+__host__ __device__ constexpr int value_bytes(int kind)
+{
+    return kind == I8 ? 1 : 2;
+}
 
 /* ---------------------------------------------------------------------------------------------- layouts ------- */
 
@@ -90,8 +94,8 @@ struct search {
     reattn_hit *hits;
     int64_t M, stride_key, stride_head, T, rows; /* rows of a KV head: T * g */
     int H, Hk, g, D, top_k, type, kind;
-    int lists, room; /* candidate lists of a row, and their length */
-    int samples;     /* stretches of SAMPLE_KEYS keys that are looked at first, 0 for none */
+    int lists, room;  /* candidate lists of a row, and their length */
+    int samples;      /* stretches of SAMPLE_KEYS keys that are looked at first, 0 for none */
     int sample_every; /* one tile in so many is sampled */
     const tile_info *tiles;
     int64_t tile_stride; /* tiles of a KV head in the index */
@@ -115,7 +119,10 @@ __device__ __forceinline__ int order_of(float x)
     int i = __float_as_int(x);
     return i >= 0 ? i : i ^ 0x7fffffff;
 }
-__device__ __forceinline__ float of_order(int i) { return __int_as_float(i >= 0 ? i : i ^ 0x7fffffff); }
+__device__ __forceinline__ float of_order(int i)
+{
+    return __int_as_float(i >= 0 ? i : i ^ 0x7fffffff);
+}
 
 __device__ __forceinline__ float load_value(const void *k, int type, int64_t i)
 {
@@ -130,7 +137,8 @@ __device__ __forceinline__ double law(const search &s, const float *q, int hk, i
     for (int d = 0; d < s.D; d += 32, k += 4) {
         const uint4 raw[4] = {__ldg(k), __ldg(k + 1), __ldg(k + 2), __ldg(k + 3)};
 #pragma unroll
-        for (int i = 0; i < 32; i++) sum = fma((double)q[d + i], (double)load_value(raw, s.type, i), sum);
+        for (int i = 0; i < 32; i++)
+            sum = fma((double)q[d + i], (double)load_value(raw, s.type, i), sum);
     }
     return sum;
 }
@@ -154,7 +162,10 @@ __device__ __forceinline__ float worth(float floor, float e, const row_info &row
     return (floor - e) * (row.inv * tile.inv);
 }
 /* The same for integer sums; 4 is more than the rounding of numbers below 2^22. */
-__device__ __forceinline__ int worth_int(float x) { return __float2int_rd(fminf(fmaxf(x, -1e9f), 1e9f)) - 4; }
+__device__ __forceinline__ int worth_int(float x)
+{
+    return __float2int_rd(fminf(fmaxf(x, -1e9f), 1e9f)) - 4;
+}
 
 /* Puts lo, a score that is surely reached, in place of the least of the k best such; returns the new least. */
 __device__ __forceinline__ float raise_floor(float *best, int top_k, float lo)
@@ -168,7 +179,8 @@ __device__ __forceinline__ float raise_floor(float *best, int top_k, float lo)
         at = x < least ? i : at;
         least = fminf(least, x);
     }
-    if (lo <= least) return least;
+    if (lo <= least)
+        return least;
     best[at] = lo;
     return fminf(second, lo);
 }
@@ -181,9 +193,11 @@ template <int N> __device__ __forceinline__ int kth_largest(int (&x)[N], int k, 
     for (int n = 0; n < k; n++) {
         int mine = x[0];
 #pragma unroll
-        for (int i = 1; i < N; i++) mine = max(mine, x[i]);
+        for (int i = 1; i < N; i++)
+            mine = max(mine, x[i]);
         kth = __reduce_max_sync(ALL, mine);
-        if (each && lane == 0) each[n] = kth;
+        if (each && lane == 0)
+            each[n] = kth;
         bool here = lane == __ffs(__ballot_sync(ALL, mine == kth)) - 1;
 #pragma unroll
         for (int i = 0; i < N; i++)
@@ -211,7 +225,8 @@ struct warp_top {
         double s_left = __shfl_up_sync(ALL, score, 1);
         int p_left = __shfl_up_sync(ALL, pos, 1);
         int at = __ffs(lanes) - 1;
-        if (at < 0) return;
+        if (at < 0)
+            return;
         if (lane > at) {
             score = s_left;
             pos = p_left;

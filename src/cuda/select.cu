@@ -3,7 +3,8 @@
 
 using namespace reattn_cuda;
 
-namespace {
+namespace
+{
 
 enum { MANY_ROWS = 32, SAMPLE_EVERY = 8 };
 
@@ -15,15 +16,19 @@ cudaError_t look_at_device(device_info *info)
 {
     int device;
     cudaError_t code = cudaGetDevice(&device);
-    if (code == cudaSuccess) code = cudaDeviceGetAttribute(&info->major, cudaDevAttrComputeCapabilityMajor, device);
-    if (code == cudaSuccess) code = cudaDeviceGetAttribute(&info->SMs, cudaDevAttrMultiProcessorCount, device);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetAttribute(&info->major, cudaDevAttrComputeCapabilityMajor, device);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetAttribute(&info->SMs, cudaDevAttrMultiProcessorCount, device);
     return code;
 }
 
 int choose_path(const reattn__cuda_select_args *a, const device_info &info)
 {
-    if (a->keys.M == 0) return REATTN__CUDA_BRUTE;
-    if (a->path != REATTN__CUDA_AUTO) return a->path;
+    if (a->keys.M == 0)
+        return REATTN__CUDA_BRUTE;
+    if (a->path != REATTN__CUDA_AUTO)
+        return a->path;
     return info.major == 9 && a->T * (a->H / a->keys.Hk) > MANY_ROWS ? REATTN__CUDA_WGMMA : REATTN__CUDA_MMA;
 }
 
@@ -80,21 +85,22 @@ int check(const reattn__cuda_select_args *a, reattn_error *err)
 {
     const reattn__cuda_keys *k = &a->keys;
     if (k->D != 64 && k->D != 96 && k->D != 128 && k->D != 256)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED, "heads of %d values: the CUDA kernels know 64, 96, 128 and 256", k->D);
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "heads of %d values: the CUDA kernels know 64, 96, 128 and 256",
+                            k->D);
     if (k->type != REATTN__CUDA_BF16 && k->type != REATTN__CUDA_F16)
         return reattn__fail(err, REATTN_E_ARG, "keys of type %d: 0 is bfloat16, 1 is f16", k->type);
     if (k->Hk < 1 || a->H < 1 || a->H % k->Hk)
         return reattn__fail(err, REATTN_E_ARG, "%d query heads are no multiple of %d KV heads", a->H, k->Hk);
     if (a->top_k < 1 || a->top_k > TOP_MAX)
         return reattn__fail(err, REATTN_E_ARG, "top_k %d is not in 1 .. %d", a->top_k, TOP_MAX);
-    if (a->T < 0 || k->M < 0 || k->M > k->capacity || k->M > INT32_MAX - 2 * TILE ||
-        a->T * a->H > INT32_MAX / 2 / WARP)
-        return reattn__fail(err, REATTN_E_ARG, "%lld queries, %lld keys, an index for %lld: out of range", (long long)a->T,
-                            (long long)k->M, (long long)k->capacity);
+    if (a->T < 0 || k->M < 0 || k->M > k->capacity || k->M > INT32_MAX - 2 * TILE || a->T * a->H > INT32_MAX / 2 / WARP)
+        return reattn__fail(err, REATTN_E_ARG, "%lld queries, %lld keys, an index for %lld: out of range",
+                            (long long)a->T, (long long)k->M, (long long)k->capacity);
     if (k->stride_key % 8 || k->stride_head % 8 || (uintptr_t)k->k % 16)
         return reattn__fail(err, REATTN_E_ARG, "keys must be aligned to 16 bytes: strides %lld and %lld, address %p",
                             (long long)k->stride_key, (long long)k->stride_head, k->k);
-    if (a->plane && !k->plane) return reattn__fail(err, REATTN_E_ARG, "the index of the keys was made without an 8-bit plane");
+    if (a->plane && !k->plane)
+        return reattn__fail(err, REATTN_E_ARG, "the index of the keys was made without an 8-bit plane");
     if (a->path < REATTN__CUDA_AUTO || a->path > REATTN__CUDA_BRUTE)
         return reattn__fail(err, REATTN_E_ARG, "path %d is unknown", a->path);
     return REATTN_OK;
@@ -103,15 +109,18 @@ int check(const reattn__cuda_select_args *a, reattn_error *err)
 int set_up(const reattn__cuda_select_args *a, search *s, device_info *info, reattn_error *err)
 {
     int code = check(a, err);
-    if (code) return code;
+    if (code)
+        return code;
     code = failed(look_at_device(info), "looking at the device", err);
-    if (code) return code;
+    if (code)
+        return code;
     if (choose_path(a, *info) == REATTN__CUDA_WGMMA && info->major != 9)
         return reattn__fail(err, REATTN_E_UNSUPPORTED, "wgmma needs a device of compute capability 9, this one has %d",
                             info->major);
     size_t bytes = place(a, *info, s);
     if (a->work_bytes < bytes)
-        return reattn__fail(err, REATTN_E_ARG, "selection needs %zu bytes of scratch, %zu were given", bytes, a->work_bytes);
+        return reattn__fail(err, REATTN_E_ARG, "selection needs %zu bytes of scratch, %zu were given", bytes,
+                            a->work_bytes);
     return REATTN_OK;
 }
 
@@ -121,7 +130,8 @@ extern "C" size_t reattn__cuda_select_bytes(const reattn__cuda_select_args *args
 {
     search s;
     device_info info;
-    if (check(args, NULL) || look_at_device(&info) != cudaSuccess) return 0;
+    if (check(args, NULL) || look_at_device(&info) != cudaSuccess)
+        return 0;
     return place(args, info, &s);
 }
 
@@ -131,17 +141,21 @@ extern "C" int reattn__cuda_select(const reattn__cuda_select_args *args, void *s
     device_info info;
     cudaStream_t on = (cudaStream_t)stream;
     int code = set_up(args, &s, &info, err);
-    if (code || s.rows == 0) return code;
+    if (code || s.rows == 0)
+        return code;
     code = launch_prepare(s, on, err);
-    if (code) return code;
+    if (code)
+        return code;
     const int path = choose_path(args, info);
-    if (path == REATTN__CUDA_MMA) code = launch_scan_mma(s, on, err);
-    if (path == REATTN__CUDA_WGMMA) code = launch_scan_wgmma(s, on, err);
+    if (path == REATTN__CUDA_MMA)
+        code = launch_scan_mma(s, on, err);
+    if (path == REATTN__CUDA_WGMMA)
+        code = launch_scan_wgmma(s, on, err);
     return code ? code : launch_decide(s, on, err);
 }
 
-extern "C" int reattn__cuda_select_report(const reattn__cuda_select_args *args, void *stream, reattn__cuda_report *report,
-                                          reattn_error *err)
+extern "C" int reattn__cuda_select_report(const reattn__cuda_select_args *args, void *stream,
+                                          reattn__cuda_report *report, reattn_error *err)
 {
     search s;
     device_info info;
@@ -150,14 +164,20 @@ extern "C" int reattn__cuda_select_report(const reattn__cuda_select_args *args, 
     cudaStream_t on = (cudaStream_t)stream;
     *report = reattn__cuda_report{};
     int code = set_up(args, &s, &info, err);
-    if (code || s.rows == 0) return code;
+    if (code || s.rows == 0)
+        return code;
     code = failed(cudaMemcpyAsync(&st, s.st, sizeof st, cudaMemcpyDeviceToHost, on), "reading the status", err);
-    if (code) return code;
-    code = failed(cudaMemcpyAsync(&keys_bad, s.keys_bad, sizeof keys_bad, cudaMemcpyDeviceToHost, on), "reading the status", err);
-    if (code) return code;
+    if (code)
+        return code;
+    code = failed(cudaMemcpyAsync(&keys_bad, s.keys_bad, sizeof keys_bad, cudaMemcpyDeviceToHost, on),
+                  "reading the status", err);
+    if (code)
+        return code;
     code = failed(cudaStreamSynchronize(on), "selection", err);
-    if (code) return code;
-    if (st.bad || keys_bad) return reattn__fail(err, REATTN_E_NAN, "a %s is not finite", st.bad ? "query" : "key");
+    if (code)
+        return code;
+    if (st.bad || keys_bad)
+        return reattn__fail(err, REATTN_E_NAN, "a %s is not finite", st.bad ? "query" : "key");
     report->candidates = (int64_t)st.candidates;
     report->brute_rows = st.brute_rows;
     return REATTN_OK;

@@ -62,7 +62,8 @@ typedef struct reattn__cuda_select_args {
 size_t reattn__cuda_select_bytes(const reattn__cuda_select_args *args);
 int reattn__cuda_select(const reattn__cuda_select_args *args, void *stream, reattn_error *err);
 
-/* What a search came across; waits for the stream. E_NAN if a query or a key was not finite (hits are then undefined). */
+/* What a search came across; waits for the stream. E_NAN if a query or a key was not finite (hits are then
+ * undefined). */
 typedef struct reattn__cuda_report {
     int64_t candidates; /* written down by the scan */
     int64_t brute_rows; /* (query, head) pairs searched by the law alone */
