@@ -24,14 +24,17 @@ pkg_check_modules(cairo REQUIRED IMPORTED_TARGET cairo)
 pkg_check_modules(libcurl REQUIRED IMPORTED_TARGET libcurl)
 pkg_check_modules(libxxhash REQUIRED libxxhash)
 
-# CUDA only where there is something to compile.
-file(GLOB cuda_sources CONFIGURE_DEPENDS src/cuda/*.cu)
-if(cuda_sources AND NOT REATTN_CUDA STREQUAL "OFF")
+# CUDA where there is a compiler for it. Its runtime is linked statically and touches the driver at the first call only, so
+# that the library works on machines without a GPU.
+if(NOT REATTN_CUDA STREQUAL "OFF")
     include(CheckLanguage)
     check_language(CUDA)
     if(CMAKE_CUDA_COMPILER OR REATTN_CUDA STREQUAL "ON")
+        if(NOT CMAKE_CUDA_ARCHITECTURES)
+            set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
+        endif()
         enable_language(CUDA)
-    else()
-        set(cuda_sources "")
+        find_package(CUDAToolkit REQUIRED)
+        file(GLOB cuda_sources CONFIGURE_DEPENDS src/cuda/*.cu)
     endif()
 endif()

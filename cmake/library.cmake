@@ -7,7 +7,7 @@ list(REMOVE_ITEM sources ${bridge_sources})
 include(cmake/levels.cmake)
 
 # The bridge is a target of its own: it alone is compiled with llama.cpp's headers in reach.
-add_library(reattn_core OBJECT ${sources} ${cuda_sources})
+add_library(reattn_core OBJECT ${sources})
 add_library(reattn_bridge OBJECT ${bridge_sources})
 target_link_libraries(reattn_bridge PRIVATE llama)
 foreach(objects reattn_core reattn_bridge)
@@ -21,6 +21,13 @@ foreach(objects reattn_core reattn_bridge)
     endif()
 endforeach()
 
+if(cuda_sources)
+    add_library(reattn_cuda OBJECT ${cuda_sources})
+    target_include_directories(reattn_cuda PRIVATE include src)
+    set_target_properties(reattn_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_STANDARD 17 CUDA_VISIBILITY_PRESET hidden)
+    set(cuda_objects $<TARGET_OBJECTS:reattn_cuda>)
+endif()
+
 add_library(reattn_static STATIC)
 add_library(reattn_shared SHARED)
 set_target_properties(reattn_shared PROPERTIES
@@ -29,7 +36,7 @@ set_target_properties(reattn_shared PROPERTIES
     # Before 1.0 a minor version may change the ABI.
     SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 foreach(library reattn_static reattn_shared)
-    target_sources(${library} PRIVATE $<TARGET_OBJECTS:reattn_core> $<TARGET_OBJECTS:reattn_bridge>)
+    target_sources(${library} PRIVATE $<TARGET_OBJECTS:reattn_core> $<TARGET_OBJECTS:reattn_bridge> ${cuda_objects})
     # C, although llama.cpp's package says C++: libllama is a shared library and brings its own libstdc++.
     set_target_properties(${library} PROPERTIES OUTPUT_NAME reattn LINKER_LANGUAGE C)
     target_include_directories(${library} INTERFACE
@@ -38,5 +45,9 @@ foreach(library reattn_static reattn_shared)
     target_link_libraries(${library} PRIVATE llama ${libxxhash_LIBRARIES} m)
     if(OpenMP_C_FOUND)
         target_link_libraries(${library} PRIVATE OpenMP::OpenMP_C)
+    endif()
+    if(cuda_sources)
+        # Device code calls nothing of the C++ library, host code next to nothing.
+        target_link_libraries(${library} PRIVATE CUDA::cudart_static stdc++)
     endif()
 endforeach()

@@ -1,0 +1,291 @@
+/* decide.cu - before and after a scan: queries are rounded, candidates are scored by the law, rows that the scan could
+ * not narrow down are searched by the law alone. */
+#include "scan.cuh"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+constexpr float TOO_LARGE = 1e37f, TOO_SMALL = 1e-30f;
+constexpr double UP = 1.0 + 1e-6;
+
+__device__ double warp_sum(double x)
+{
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x += __shfl_xor_sync(ALL, x, i);
+    return x;
+}
+__device__ float warp_max(float x)
+{
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
+    return x;
+}
+
+/* ------------------------------------------------------------------------------------------- prepare -------- */
+
+/* Rounds x / scale to the type of the scan, stores it, returns what was stored. */
+__device__ float round_to(const search &s, int64_t i, float x)
+{
+    if (s.kind == I8) {
+        float level = fminf(fmaxf(rintf(x), -127.0f), 127.0f);
+        ((int8_t *)s.qs)[i] = (int8_t)level;
+        return level;
+    }
+    if (s.kind == F16) {
+        __half h = __float2half_rn(x);
+        ((__half *)s.qs)[i] = h;
+        return __half2float(h);
+    }
+    __nv_bfloat16 h = __float2bfloat16_rn(x);
+    ((__nv_bfloat16 *)s.qs)[i] = h;
+    return __bfloat162float(h);
+}
+
+__global__ void prepare_kernel(search s)
+{
+    const int lane = threadIdx.x % WARP;
+    const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    if (row >= s.Hk * s.rows)
+        return;
+    const int hk = (int)(row / s.rows);
+    const float *q = s.q + caller_row(s, hk, row % s.rows) * s.D;
+    float amax = 0;
+    bool bad = false;
+    for (int d = lane; d < s.D; d += WARP) {
+        bad |= !isfinite(q[d]);
+        amax = fmaxf(amax, fabsf(q[d]));
+    }
+    amax = warp_max(amax);
+    bad = __any_sync(ALL, bad);
+    float scale = 1.0f;
+    if (s.kind == I8 && amax > TOO_SMALL)
+        scale = amax / 127.0f;
+    if (s.kind == F16 && amax > TOO_SMALL)
+        scale = exp2f((float)ilogbf(amax));
+    double whole = 0, lost = 0;
+    for (int d = lane; d < s.D; d += WARP) {
+        double x = (double)q[d], y = (double)round_to(s, row * s.D + d, (float)(x / (double)scale)) * (double)scale;
+        whole += x * x;
+        lost += (x - y) * (x - y);
+    }
+    const float norm = (float)(sqrt(warp_sum(whole)) * UP), loss = (float)(sqrt(warp_sum(lost)) * UP);
+    if (lane > 0)
+        return;
+    if (row == 0)
+        *s.st = status{0, 0, 0};
+    row_info info = {bad ? NAN : scale, 1.0f / scale, 0, 0};
+    if (s.kind == I8) {
+        info.a = norm * (1.0f + 0x1p-17f);
+        info.b = loss + norm * 0x1p-17f;
+    } else {
+        info.a = loss + norm * (float)s.D * 0x1p-20f;
+    }
+    s.row[row] = info;
+    const bool safe = norm * __uint_as_float(s.norm_max[hk]) <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
+                      (amax == 0 || amax > TOO_SMALL);
+    s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
+}
+
+/* -------------------------------------------------------------------------------------------- brute --------- */
+
+enum { THREADS = 256, WHOLE_BLOCKS = 1024 };
+
+/* A block takes a row: every key by the law. Keys come in order, so that a tie never displaces. */
+__device__ void brute_row(const search &s, int64_t row)
+{
+    __shared__ float q[256];
+    __shared__ double score[THREADS];
+    __shared__ double least;
+    const int lane = threadIdx.x % WARP, hk = (int)(row / s.rows);
+    const int64_t out = caller_row(s, hk, row % s.rows);
+    warp_top top;
+    top.clear();
+    __syncthreads();
+    for (int d = threadIdx.x; d < s.D; d += THREADS)
+        q[d] = s.q[out * s.D + d];
+    if (threadIdx.x == 0)
+        least = -INFINITY;
+    __syncthreads();
+    for (int64_t first = 0; first < s.M; first += THREADS) {
+        const int64_t j = first + threadIdx.x;
+        bool enters = false;
+        if (j < s.M) {
+            score[threadIdx.x] = law(s, q, hk, j);
+            enters = first == 0 || score[threadIdx.x] > least; /* the first keys fill the list */
+        }
+        if (__syncthreads_or(enters) && threadIdx.x < WARP) {
+            const int n = (int)(s.M - first < THREADS ? s.M - first : THREADS);
+            for (int at = 0; at < n; at += WARP) {
+                bool new_one = at + lane < n && (first + at < s.top_k || score[at + lane] > least);
+                for (unsigned left = __ballot_sync(ALL, new_one); left; left &= left - 1) {
+                    int which = at + __ffs(left) - 1;
+                    if (top.takes(score[which], (int)first + which, s.top_k))
+                        top.insert(score[which], (int)first + which, lane);
+                }
+            }
+            double s_k = __shfl_sync(ALL, top.score, s.top_k - 1);
+            int p_k = __shfl_sync(ALL, top.pos, s.top_k - 1);
+            __syncwarp();
+            if (lane == 0)
+                least = p_k < 0 ? -INFINITY : s_k;
+        }
+        __syncthreads();
+    }
+    if (threadIdx.x < WARP)
+        top.write(s.hits + out * s.top_k, s.top_k, lane);
+}
+
+__global__ void __launch_bounds__(THREADS) brute_kernel(search s)
+{
+    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x)
+        brute_row(s, s.brute[i]);
+}
+
+/* ------------------------------------------------------------------------------------------- decide --------- */
+
+/* A group of W warps takes a row: keeps the candidates that can still win, scores them by the law, ranks them. W = 8, a
+ * whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
+template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search s)
+{
+    constexpr int GROUPS = THREADS / WARP / W, ROOM = W == 1 ? 192 : 1536;
+    __shared__ candidate seen[GROUPS][ROOM];
+    __shared__ int pos[GROUPS][ROOM];
+    __shared__ double score[GROUPS][ROOM];
+    __shared__ int survivors[GROUPS], finalists[GROUPS], least[GROUPS], found[GROUPS], too_many[GROUPS];
+    __shared__ int tops[GROUPS][W * TOP_MAX];
+    const int group = threadIdx.x / (WARP * W), thread = threadIdx.x % (WARP * W), lane = threadIdx.x % WARP;
+    const int64_t row = (int64_t)blockIdx.x * GROUPS + group;
+    const bool mine = row < s.Hk * s.rows;
+    const bool scanned = mine && s.floor[row] != order_of(INFINITY);
+    if (thread == 0) {
+        survivors[group] = finalists[group] = found[group] = too_many[group] = 0;
+        least[group] = order_of(-INFINITY);
+    }
+    __syncthreads();
+    if (scanned) {
+        const float floor = of_order(s.floor[row]);
+        const int per_list = max(1, WARP * W / s.lists); /* threads */
+        for (int l = thread / per_list; l < s.lists; l += WARP * W / per_list) {
+            const int n = s.count[row * s.lists + l];
+            const candidate *cand = s.cand + (row * s.lists + l) * s.room;
+            if (thread % per_list == 0)
+                atomicAdd(&found[group], n);
+            if (n > s.room)
+                too_many[group] = 1;
+            for (int i = thread % per_list; i < min(n, s.room); i += per_list) {
+                const candidate c = cand[i];
+                if (c.up < floor)
+                    continue;
+                const int at = atomicAdd(&survivors[group], 1);
+                if (at < ROOM)
+                    seen[group][at] = c;
+            }
+        }
+    }
+    __syncthreads();
+    const int m = survivors[group], hk = mine ? (int)(row / s.rows) : 0;
+    const bool left = mine && (!scanned || too_many[group] || m > ROOM);
+    const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
+    /* The parts of the keys knew only their own k best. What the k best of all surely reach is a better floor. */
+    const bool narrow = mine && !left && m > s.top_k;
+    if (narrow) {
+        int lo[ROOM / WARP / W];
+        for (int j = 0; j < ROOM / WARP / W; j++) {
+            const int i = thread + j * WARP * W;
+            lo[j] = INT32_MIN;
+            if (i >= m)
+                continue;
+            const candidate c = seen[group][i];
+            const float e = error_of(s.row[row], s.tiles[hk * s.tile_stride + c.pos / TILE]);
+            lo[j] = order_of(c.up - 2.0f * e - fabsf(c.up) * 0x1p-20f);
+        }
+        kth_largest(lo, s.top_k, lane, tops[group] + thread / WARP * s.top_k);
+    }
+    __syncthreads();
+    if (narrow && thread < WARP) {
+        int lo[W];
+        for (int j = 0; j < W; j++)
+            lo[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
+        const int kth = kth_largest(lo, s.top_k, lane, NULL);
+        if (lane == 0)
+            least[group] = kth;
+    }
+    __syncthreads();
+    if (mine && !left)
+        for (int i = thread; i < m; i += WARP * W) {
+            const candidate c = seen[group][i];
+            if (c.up < of_order(least[group]))
+                continue;
+            const int at = atomicAdd(&finalists[group], 1);
+            pos[group][at] = c.pos;
+        }
+    __syncthreads();
+    const int n = finalists[group];
+    if (mine && !left)
+        for (int i = thread; i < n; i += WARP * W)
+            score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
+    if (mine && thread == 0) {
+        atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
+        if (isnan(s.row[row].scale))
+            s.st->bad = 1;
+        if (left)
+            s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
+    }
+    __syncthreads();
+    if (W == 8 && left)
+        brute_row(s, row);
+    if (!mine || left || thread >= WARP)
+        return;
+    warp_top top;
+    top.clear();
+    for (int i = 0; i < n; i++)
+        if (top.takes(score[group][i], pos[group][i], s.top_k))
+            top.insert(score[group][i], pos[group][i], lane);
+    top.write(s.hits + out * s.top_k, s.top_k, lane);
+}
+
+__global__ void all_brute_kernel(search s)
+{
+    const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (row >= s.Hk * s.rows)
+        return;
+    s.brute[row] = (int)row;
+    if (isnan(s.row[row].scale))
+        s.st->bad = 1;
+    if (row == 0)
+        s.st->brute_rows = (int)(s.Hk * s.rows);
+}
+
+} // namespace
+
+namespace reattn_cuda
+{
+
+int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
+{
+    const int64_t rows = s.Hk * s.rows;
+    prepare_kernel<<<(unsigned)((rows * WARP + 127) / 128), 128, 0, stream>>>(s);
+    return failed(cudaGetLastError(), "rounding the queries", err);
+}
+
+int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
+{
+    const int64_t rows = s.Hk * s.rows;
+    if (s.lists > 0 && rows < WHOLE_BLOCKS) { /* a block a row, which does what is left to the law */
+        decide_kernel<8><<<(unsigned)rows, THREADS, 0, stream>>>(s);
+        return failed(cudaGetLastError(), "deciding among candidates", err);
+    }
+    if (s.lists == 0) /* no scan was made */
+        all_brute_kernel<<<(unsigned)((rows + 255) / 256), 256, 0, stream>>>(s);
+    else
+        decide_kernel<1><<<(unsigned)((rows + 7) / 8), THREADS, 0, stream>>>(s);
+    int code = failed(cudaGetLastError(), "deciding among candidates", err);
+    if (code)
+        return code;
+    brute_kernel<<<(unsigned)(rows < 1024 ? rows : 1024), THREADS, 0, stream>>>(s);
+    return failed(cudaGetLastError(), "searching rows by the law", err);
+}
+
+} // namespace reattn_cuda

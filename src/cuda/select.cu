@@ -1,0 +1,184 @@
+/* select.cu - exact top-k on the device: checks, scratch, which scan. */
+#include "scan.cuh"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+enum { MANY_ROWS = 32, SAMPLE_EVERY = 8 };
+
+struct device_info {
+    int major, SMs;
+};
+
+cudaError_t look_at_device(device_info *info)
+{
+    int device;
+    cudaError_t code = cudaGetDevice(&device);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetAttribute(&info->major, cudaDevAttrComputeCapabilityMajor, device);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetAttribute(&info->SMs, cudaDevAttrMultiProcessorCount, device);
+    return code;
+}
+
+int choose_path(const reattn__cuda_select_args *a, const device_info &info)
+{
+    if (a->keys.M == 0)
+        return REATTN__CUDA_BRUTE;
+    if (a->path != REATTN__CUDA_AUTO)
+        return a->path;
+    return info.major == 9 && a->T * (a->H / a->keys.Hk) > MANY_ROWS ? REATTN__CUDA_WGMMA : REATTN__CUDA_MMA;
+}
+
+/* Places all that a search needs; returns the bytes of scratch. */
+size_t place(const reattn__cuda_select_args *a, const device_info &info, search *s)
+{
+    const reattn__cuda_keys *k = &a->keys;
+    const index_view v = index_at(k->index, k->capacity, k->Hk, k->D, k->plane);
+    const int path = choose_path(a, info);
+    *s = search{};
+    s->k = k->k, s->q = a->q, s->hits = a->hits;
+    s->M = k->M, s->stride_key = k->stride_key, s->stride_head = k->stride_head;
+    s->H = a->H, s->Hk = k->Hk, s->g = a->H / k->Hk, s->D = k->D, s->top_k = a->top_k, s->type = k->type;
+    s->T = a->T, s->rows = a->T * s->g;
+    s->kind = a->plane ? (int)I8 : k->type;
+    s->tiles = a->plane ? v.narrow : v.wide;
+    s->tile_stride = v.tiles;
+    s->plane = v.plane;
+    s->norm_max = v.norm_max;
+    s->keys_bad = v.bad;
+    const int64_t rows = s->Hk * s->rows;
+    if (path == REATTN__CUDA_WGMMA) {
+        s->lists = 4 * wgmma_splits(s->M, s->rows, s->Hk, s->D, s->kind, info.SMs); /* four lanes see a row */
+        s->room = 64 + 8 * s->top_k;
+    } else if (path == REATTN__CUDA_MMA) {
+        s->lists = mma_warps(s->M, s->rows, s->Hk, info.SMs);
+        s->room = 128 + 16 * s->top_k;
+        /* Only whole tiles, and only if there are more samples than hits wanted. */
+        const int64_t parts = TILE / SAMPLE_KEYS, whole = s->M / TILE;
+        const int64_t samples = REATTN__MIN(whole / SAMPLE_EVERY * parts, (int64_t)SAMPLES);
+        if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) {
+            s->samples = (int)samples;
+            s->sample_every = (int)(whole / (samples / parts));
+        }
+    }
+    char *at = (char *)a->work;
+    auto take = [&](size_t bytes) {
+        char *here = at;
+        at += (bytes + 255) / 256 * 256;
+        return here;
+    };
+    s->st = (status *)take(sizeof(status));
+    s->row = (row_info *)take(sizeof(row_info) * rows);
+    s->qs = take((size_t)rows * s->D * value_bytes(s->kind));
+    s->floor = (int *)take(sizeof(int) * rows);
+    s->count = (int *)take(sizeof(int) * rows * s->lists);
+    s->brute = (int *)take(sizeof(int) * rows);
+    s->sample = (float *)take(s->samples ? sizeof(float) * rows * SAMPLES : 0);
+    s->cand = (candidate *)take(sizeof(candidate) * rows * s->lists * s->room);
+    return (size_t)(at - (char *)a->work);
+}
+
+int check(const reattn__cuda_select_args *a, reattn_error *err)
+{
+    const reattn__cuda_keys *k = &a->keys;
+    if (k->D != 64 && k->D != 96 && k->D != 128 && k->D != 256)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "heads of %d values: the CUDA kernels know 64, 96, 128 and 256",
+                            k->D);
+    if (k->type != REATTN__CUDA_BF16 && k->type != REATTN__CUDA_F16)
+        return reattn__fail(err, REATTN_E_ARG, "keys of type %d: 0 is bfloat16, 1 is f16", k->type);
+    if (k->Hk < 1 || a->H < 1 || a->H % k->Hk)
+        return reattn__fail(err, REATTN_E_ARG, "%d query heads are no multiple of %d KV heads", a->H, k->Hk);
+    if (a->top_k < 1 || a->top_k > TOP_MAX)
+        return reattn__fail(err, REATTN_E_ARG, "top_k %d is not in 1 .. %d", a->top_k, TOP_MAX);
+    if (a->T < 0 || k->M < 0 || k->M > k->capacity || k->M > INT32_MAX - 2 * TILE || a->T * a->H > INT32_MAX / 2 / WARP)
+        return reattn__fail(err, REATTN_E_ARG, "%lld queries, %lld keys, an index for %lld: out of range",
+                            (long long)a->T, (long long)k->M, (long long)k->capacity);
+    if (k->stride_key % 8 || k->stride_head % 8 || (uintptr_t)k->k % 16)
+        return reattn__fail(err, REATTN_E_ARG, "keys must be aligned to 16 bytes: strides %lld and %lld, address %p",
+                            (long long)k->stride_key, (long long)k->stride_head, k->k);
+    if (a->plane && !k->plane)
+        return reattn__fail(err, REATTN_E_ARG, "the index of the keys was made without an 8-bit plane");
+    if (a->path < REATTN__CUDA_AUTO || a->path > REATTN__CUDA_BRUTE)
+        return reattn__fail(err, REATTN_E_ARG, "path %d is unknown", a->path);
+    return REATTN_OK;
+}
+
+int set_up(const reattn__cuda_select_args *a, search *s, device_info *info, reattn_error *err)
+{
+    int code = check(a, err);
+    if (code)
+        return code;
+    code = failed(look_at_device(info), "looking at the device", err);
+    if (code)
+        return code;
+    if (choose_path(a, *info) == REATTN__CUDA_WGMMA && info->major != 9)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "wgmma needs a device of compute capability 9, this one has %d",
+                            info->major);
+    size_t bytes = place(a, *info, s);
+    if (a->work_bytes < bytes)
+        return reattn__fail(err, REATTN_E_ARG, "selection needs %zu bytes of scratch, %zu were given", bytes,
+                            a->work_bytes);
+    return REATTN_OK;
+}
+
+} // namespace
+
+extern "C" size_t reattn__cuda_select_bytes(const reattn__cuda_select_args *args)
+{
+    search s;
+    device_info info;
+    if (check(args, NULL) || look_at_device(&info) != cudaSuccess)
+        return 0;
+    return place(args, info, &s);
+}
+
+extern "C" int reattn__cuda_select(const reattn__cuda_select_args *args, void *stream, reattn_error *err)
+{
+    search s;
+    device_info info;
+    cudaStream_t on = (cudaStream_t)stream;
+    int code = set_up(args, &s, &info, err);
+    if (code || s.rows == 0)
+        return code;
+    code = launch_prepare(s, on, err);
+    if (code)
+        return code;
+    const int path = choose_path(args, info);
+    if (path == REATTN__CUDA_MMA)
+        code = launch_scan_mma(s, on, err);
+    if (path == REATTN__CUDA_WGMMA)
+        code = launch_scan_wgmma(s, on, err);
+    return code ? code : launch_decide(s, on, err);
+}
+
+extern "C" int reattn__cuda_select_report(const reattn__cuda_select_args *args, void *stream,
+                                          reattn__cuda_report *report, reattn_error *err)
+{
+    search s;
+    device_info info;
+    status st;
+    int keys_bad = 0;
+    cudaStream_t on = (cudaStream_t)stream;
+    *report = reattn__cuda_report{};
+    int code = set_up(args, &s, &info, err);
+    if (code || s.rows == 0)
+        return code;
+    code = failed(cudaMemcpyAsync(&st, s.st, sizeof st, cudaMemcpyDeviceToHost, on), "reading the status", err);
+    if (code)
+        return code;
+    code = failed(cudaMemcpyAsync(&keys_bad, s.keys_bad, sizeof keys_bad, cudaMemcpyDeviceToHost, on),
+                  "reading the status", err);
+    if (code)
+        return code;
+    code = failed(cudaStreamSynchronize(on), "selection", err);
+    if (code)
+        return code;
+    if (st.bad || keys_bad)
+        return reattn__fail(err, REATTN_E_NAN, "a %s is not finite", st.bad ? "query" : "key");
+    report->candidates = (int64_t)st.candidates;
+    report->brute_rows = st.brute_rows;
+    return REATTN_OK;
+}

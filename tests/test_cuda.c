@@ -1,0 +1,321 @@
+/* Selection on a CUDA device against the scalar law, bit for bit: every kernel, type, head size and layout; random and
+ * adversarial cases. Skipped (77) without a CUDA build or without a device. REATTN_TEST_CASES sets how many cases. */
+#include "test_util.h"
+
+#ifndef REATTN_HAVE_CUDA
+int main(void)
+{
+    puts("skipped: built without CUDA");
+    return 77;
+}
+#else
+
+#include <cuda_runtime_api.h>
+
+#include "base/base.h"
+#include "cpu/half.h"
+#include "cpu/ref.h"
+#include "cuda/select.h"
+
+enum { N_CASE = 1500 };
+
+typedef enum flavour {
+    RANDOM,
+    COMMON_MEAN,    /* keys share a large vector */
+    SMALL_INTEGERS, /* many ties */
+    EQUAL_KEYS,     /* nothing but ties */
+    HUGE_NORMS,     /* f32 sums overflow */
+    TINY_NORMS,     /* f32 sums underflow */
+    MIXED_SIZES,    /* each row its own power of ten */
+    OUTLIER,        /* one key, one dimension, a thousand times larger */
+    ASCENDING,      /* each key beats all before it */
+    CANCELLING,     /* large terms that cancel */
+    ZEROS,
+    N_FLAVOUR
+} flavour;
+
+typedef struct cuda_case {
+    int64_t T, M;
+    int H, Hk, D, top_k, type, path, plane;
+    bool head_major;
+    flavour flavour;
+} cuda_case;
+
+static uint16_t to_type(float x, int type)
+{
+    if (type == REATTN__CUDA_F16)
+        return reattn__float_to_half(fminf(fmaxf(x, -60000.0f), 60000.0f));
+    uint32_t bits = reattn__f32_bits(x);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static float from_type(uint16_t x, int type)
+{
+    return type == REATTN__CUDA_F16 ? reattn__half_to_float(x) : reattn__bf16_to_float(x);
+}
+
+static void fill(test_rng *rng, const cuda_case *c, float *q, float *k)
+{
+    const int64_t row = (int64_t)c->Hk * c->D, nq = c->T * c->H * c->D, nk = c->M * row;
+    const float size = c->flavour == HUGE_NORMS ? 1e30f : c->flavour == TINY_NORMS ? 1e-30f : 1.0f;
+    test_fill_normal(rng, q, nq, size);
+    test_fill_normal(rng, k, nk, size);
+    switch (c->flavour) {
+    case COMMON_MEAN:
+        for (int64_t i = 0; i < nk; i++)
+            k[i] += 20.0f * sinf((float)(i % row));
+        break;
+    case SMALL_INTEGERS:
+        for (int64_t i = 0; i < nq; i++)
+            q[i] = (float)test_int(rng, -2, 2);
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = (float)test_int(rng, -2, 2);
+        break;
+    case EQUAL_KEYS:
+        for (int64_t i = row; i < nk; i++)
+            k[i] = k[i % row];
+        break;
+    case MIXED_SIZES:
+        for (int64_t i = 0; i < nq; i++)
+            q[i] *= powf(10, (float)(i / c->D % 9 - 4));
+        for (int64_t i = 0; i < nk; i++)
+            k[i] *= powf(10, (float)(i / c->D % 7 - 3));
+        break;
+    case OUTLIER:
+        if (nk > 0)
+            k[test_int(rng, 0, nk - 1)] = 1000.0f;
+        break;
+    case ASCENDING:
+        for (int64_t i = 0; i < nq; i++)
+            q[i] = fabsf(q[i]);
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = (float)(i / row) / (float)c->M;
+        break;
+    case CANCELLING:
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = i % 2 ? k[i] + 256.0f : k[i] - 256.0f;
+        break;
+    case ZEROS:
+        for (int64_t i = 0; i < nq; i++)
+            if (i / c->D % 2)
+                q[i] = 0.0f;
+        for (int64_t i = 0; i < nk; i++)
+            if (i / c->D % 3)
+                k[i] = 0.0f;
+        break;
+    default:
+        break;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ running ------ */
+
+static void *on_device(const void *from, size_t bytes)
+{
+    void *to = NULL;
+    assert_int_equal(cudaMalloc(&to, bytes ? bytes : 1), cudaSuccess);
+    if (from)
+        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
+    else
+        assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
+    return to;
+}
+
+typedef struct law_ctx {
+    const cuda_case *c;
+    const float *q, *k;
+    reattn_hit *hits;
+} law_ctx;
+
+static int law_task(void *ctx, int64_t t, int worker)
+{
+    const law_ctx *l = ctx;
+    const cuda_case *c = l->c;
+    (void)worker;
+    reattn__ref_topk(l->q + t * c->H * c->D, l->k, 1, c->M, c->H, c->Hk, c->D, c->top_k, l->hits + t * c->H * c->top_k);
+    return 0;
+}
+
+/* Everything of a case: arrays here and there. */
+typedef struct arrays {
+    float *q, *k;
+    uint16_t *stored;
+    reattn_hit *want, *got;
+    int64_t n_hit;
+    reattn__cuda_select_args args;
+} arrays;
+
+static void arrays_make(test_rng *rng, const cuda_case *c, arrays *a)
+{
+    const int64_t nk = c->M * c->Hk * c->D, nq = c->T * c->H * c->D;
+    a->n_hit = c->T * c->H * c->top_k;
+    a->q = test_floats(nq);
+    a->k = test_floats(nk);
+    a->stored = malloc((size_t)nk * 2 + 2);
+    a->want = malloc((size_t)a->n_hit * sizeof *a->want + 1);
+    a->got = malloc((size_t)a->n_hit * sizeof *a->got + 1);
+    fill(rng, c, a->q, a->k);
+    reattn__cuda_keys keys = {.M = c->M, .type = c->type, .Hk = c->Hk, .D = c->D, .plane = c->plane};
+    keys.stride_key = c->head_major ? c->D : (int64_t)c->Hk * c->D;
+    keys.stride_head = c->head_major ? c->M * c->D : c->D;
+    keys.capacity = c->M + test_int(rng, 0, 300);
+    for (int64_t j = 0; j < c->M; j++)
+        for (int h = 0; h < c->Hk; h++)
+            for (int d = 0; d < c->D; d++) {
+                float *x = a->k + (j * c->Hk + h) * c->D + d;
+                uint16_t bits = to_type(*x, c->type);
+                a->stored[j * keys.stride_key + h * keys.stride_head + d] = bits;
+                *x = from_type(bits, c->type);
+            }
+    keys.k = on_device(a->stored, (size_t)nk * 2);
+    keys.index = on_device(NULL, reattn__cuda_index_bytes(keys.capacity, keys.Hk, keys.D, keys.plane));
+    a->args = (reattn__cuda_select_args){.keys = keys, .T = c->T, .H = c->H, .top_k = c->top_k, .path = c->path};
+    a->args.plane = c->plane;
+    a->args.q = on_device(a->q, (size_t)nq * 4);
+    a->args.hits = on_device(NULL, (size_t)a->n_hit * sizeof *a->got);
+    a->args.work_bytes = reattn__cuda_select_bytes(&a->args);
+    a->args.work = on_device(NULL, a->args.work_bytes);
+}
+
+static void arrays_free(arrays *a)
+{
+    cudaFree((void *)a->args.keys.k);
+    cudaFree(a->args.keys.index);
+    cudaFree((void *)a->args.q);
+    cudaFree(a->args.hits);
+    cudaFree(a->args.work);
+    free(a->q), free(a->k), free(a->stored), free(a->want), free(a->got);
+}
+
+/* The index in two steps, as a store that grows makes it. */
+static int run(test_rng *rng, arrays *a, reattn__cuda_report *report, reattn_error *err)
+{
+    reattn__cuda_keys first = a->args.keys;
+    first.M = test_int(rng, 0, first.M);
+    int code = reattn__cuda_index_make(&first, 0, NULL, err);
+    if (!code)
+        code = reattn__cuda_index_make(&a->args.keys, first.M, NULL, err);
+    if (!code)
+        code = reattn__cuda_select(&a->args, NULL, err);
+    if (!code)
+        code = reattn__cuda_select_report(&a->args, NULL, report, err);
+    return code;
+}
+
+static void check_case(test_rng *rng, const cuda_case *c, int64_t *pairs, int64_t *brute)
+{
+    arrays a;
+    reattn_error err = {0, ""};
+    reattn__cuda_report report;
+    arrays_make(rng, c, &a);
+    int code = run(rng, &a, &report, &err);
+    if (code)
+        fail_msg("%s", err.msg);
+    assert_int_equal(cudaMemcpy(a.got, a.args.hits, (size_t)a.n_hit * sizeof *a.got, cudaMemcpyDeviceToHost),
+                     cudaSuccess);
+    law_ctx law = {c, a.q, a.k, a.want};
+    reattn__parallel(reattn__cores(), c->T, law_task, &law);
+    for (int64_t i = 0; i < a.n_hit; i++)
+        if (a.got[i].pos != a.want[i].pos ||
+            (a.want[i].pos >= 0 && memcmp(&a.got[i].score, &a.want[i].score, sizeof(double)) != 0))
+            fail_msg("T %" PRId64 " M %" PRId64
+                     " H %d Hk %d D %d k %d type %d path %d plane %d flavour %d, hit %" PRId64 ": %" PRId64
+                     " (%.17g), the law has %" PRId64 " (%.17g); %" PRId64 " candidates, %" PRId64 " by the law",
+                     c->T, c->M, c->H, c->Hk, c->D, c->top_k, c->type, c->path, c->plane, (int)c->flavour, i,
+                     a.got[i].pos, a.got[i].score, a.want[i].pos, a.want[i].score, report.candidates,
+                     report.brute_rows);
+    *pairs += c->T * c->H;
+    *brute += report.brute_rows;
+    arrays_free(&a);
+}
+
+static bool has_wgmma(void)
+{
+    int major = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    return major == 9;
+}
+
+static void test_law(void **state)
+{
+    (void)state;
+    test_rng rng = {test_seed()};
+    const char *cases = getenv("REATTN_TEST_CASES");
+    const int n = cases ? atoi(cases) : N_CASE;
+    static const int dims[] = {64, 96, 128, 256}, groups[] = {1, 3, 4, 8}, tops[] = {1, 3, 4, 4, 4, 16, 32};
+    int64_t pairs = 0, brute = 0;
+    for (int i = 0; i < n; i++) {
+        cuda_case c = {.type = (int)test_int(&rng, 0, 1), .plane = (int)test_int(&rng, 0, 1)};
+        c.path = (int)test_int(&rng, 0, 3);
+        if (c.path == REATTN__CUDA_WGMMA && !has_wgmma())
+            c.path = REATTN__CUDA_MMA;
+        c.T = test_one_in(&rng, 3) ? 1 : test_int(&rng, 0, 100);
+        c.M = test_one_in(&rng, 4) ? test_int(&rng, 0, 40) : test_int(&rng, 0, test_one_in(&rng, 10) ? 20000 : 2500);
+        c.Hk = (int)test_int(&rng, 1, 3);
+        c.H = c.Hk * groups[test_int(&rng, 0, 3)];
+        c.D = dims[test_int(&rng, 0, 3)];
+        c.top_k = tops[test_int(&rng, 0, 6)];
+        c.head_major = test_one_in(&rng, 2);
+        c.flavour = test_one_in(&rng, 3) ? RANDOM : (flavour)test_int(&rng, 0, N_FLAVOUR - 1);
+        if (c.type == REATTN__CUDA_F16 && (c.flavour == HUGE_NORMS || c.flavour == TINY_NORMS))
+            c.flavour = RANDOM;
+        check_case(&rng, &c, &pairs, &brute);
+    }
+    printf("%d cases, %" PRId64 " (query, head) pairs equal the law, %" PRId64 " of them were left to it\n", n, pairs,
+           brute);
+}
+
+/* ------------------------------------------------------------------------------------------------- errors ------ */
+
+static void test_errors(void **state)
+{
+    (void)state;
+    test_rng rng = {test_seed()};
+    const cuda_case c = {.T = 3, .M = 500, .H = 4, .Hk = 2, .D = 64, .top_k = 4, .plane = 1};
+    arrays a;
+    reattn_error err;
+    reattn__cuda_report report;
+    arrays_make(&rng, &c, &a);
+
+#define WRONG(field, value, code)                                                                                      \
+    do {                                                                                                               \
+        reattn__cuda_select_args wrong = a.args;                                                                       \
+        wrong.field = value;                                                                                           \
+        err.msg[0] = 0;                                                                                                \
+        assert_int_equal(reattn__cuda_select(&wrong, NULL, &err), code);                                               \
+        assert_true(err.msg[0] != 0);                                                                                  \
+    } while (0)
+    WRONG(keys.D, 80, REATTN_E_UNSUPPORTED);
+    WRONG(keys.type, 7, REATTN_E_ARG);
+    WRONG(keys.plane, 0, REATTN_E_ARG);
+    WRONG(keys.M, 100000, REATTN_E_ARG);
+    WRONG(keys.stride_key, 129, REATTN_E_ARG);
+    WRONG(H, 5, REATTN_E_ARG);
+    WRONG(top_k, 33, REATTN_E_ARG);
+    WRONG(top_k, 0, REATTN_E_ARG);
+    WRONG(path, 9, REATTN_E_ARG);
+    WRONG(work_bytes, a.args.work_bytes - 1, REATTN_E_ARG);
+#undef WRONG
+
+    const float nan_value = NAN;
+    const uint16_t infinite = 0x7f80; /* as a bfloat16 */
+    assert_int_equal(cudaMemcpy((float *)a.args.q + 200, &nan_value, 4, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(run(&rng, &a, &report, &err), REATTN_E_NAN);
+    assert_non_null(strstr(err.msg, "query"));
+    assert_int_equal(cudaMemcpy((float *)a.args.q + 200, a.q + 200, 4, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(run(&rng, &a, &report, &err), REATTN_OK);
+    assert_int_equal(cudaMemcpy((uint16_t *)a.args.keys.k + 700, &infinite, 2, cudaMemcpyHostToDevice), cudaSuccess);
+    assert_int_equal(run(&rng, &a, &report, &err), REATTN_E_NAN);
+    assert_non_null(strstr(err.msg, "key"));
+    arrays_free(&a);
+}
+
+int main(void)
+{
+    if (reattn__cuda_devices() == 0) {
+        puts("skipped: no CUDA device");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law), cmocka_unit_test(test_errors)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#endif
