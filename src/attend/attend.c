@@ -6,21 +6,20 @@
  *    block of lane groups folds the segment's tiles into its running state (fold). Segments bound the scratch: it does
  *    not grow with the text, whatever the plan.
  * 4. finish: states are joined and divided.
- * Split keys are attended to in 16-bit integers where the CPU multiplies those faster. Few queries on split keys have a way
- * of their own (stream.c). When there are few queries (decode) otherwise, the tiles are dealt to several states, by number, so that all cores have work and
- * the result does not depend on how many there are. */
+ * Split keys are attended to in 16-bit integers where the CPU multiplies those faster. Few queries (decode) on split keys
+ * have a way of their own (stream.c); on others the tiles are dealt to several states, by number, so that all cores have
+ * work and the result does not depend on how many there are. */
 #include "attend.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "attend/join.h"
 #include "attend/layout.h"
 #include "attend/stream.h"
 #include "base/place.h"
 #include "cpu/kernels.h"
 #include "kv/block.h"
-
-#define LOG2_E 1.44269504f
 
 enum {
     GROUPS = 8,          /* lane groups of one task: they share the tile while it is in the cache */
@@ -71,7 +70,7 @@ static void pack_row16(const work *w, int64_t task, int r, const float *row)
     float square = 0;
     for (int d = 0; d < w->D; d++) square += row[d] * row[d];
     float size = sqrtf(square), inverse = size > 1e-30f ? REATTN__QUERY16 / size : 0;
-    w->q_scale[task * w->lanes + r] = size / REATTN__QUERY16 * w->a->scale * LOG2_E;
+    w->q_scale[task * w->lanes + r] = size / REATTN__QUERY16 * w->a->scale * REATTN__LOG2_E;
     for (int d = 0; d < 2 * w->Dh; d++)
         q[(d / 2 * w->lanes + r) * 2 + d % 2] = d < w->D ? (int16_t)rintf(row[d] * inverse) : 0;
 }
@@ -85,7 +84,7 @@ static int pack_task(void *ctx, int64_t task, int worker)
     const reattn__layout *layout = layout_of(w, head);
     const reattn_rope *rope = &w->a->rope->rope;
     float *qt = w->qt + task * w->D * lanes, row[4096];
-    const float scale = w->a->scale * LOG2_E;
+    const float scale = w->a->scale * REATTN__LOG2_E;
     (void)worker;
     for (int r = 0; r < lanes; r++) {
         int64_t at = group * lanes + r, t = at / w->g;
@@ -257,18 +256,9 @@ static int finish_task(void *ctx, int64_t task, int worker)
     for (int r = 0; r < lanes && group * lanes + r < w->rows; r++) {
         int64_t row = group * lanes + r;
         int64_t at = row / w->g * w->a->H + (int64_t)head * w->g + row % w->g;
-        float *out = w->a->out + at * w->Dv, top = -INFINITY, sum = 0;
-        for (int64_t part = 0; part < w->parts; part++)
-            top = fmaxf(top, state_of(w, part, head, group)[(int64_t)w->Dv * lanes + r]);
-        memset(out, 0, (size_t)w->Dv * sizeof *out);
-        for (int64_t part = 0; part < w->parts && top > -INFINITY; part++) {
-            const float *state = state_of(w, part, head, group);
-            float weight = exp2f(state[(int64_t)w->Dv * lanes + r] - top);
-            sum += weight * state[(int64_t)(w->Dv + 1) * lanes + r];
-            for (int d = 0; d < w->Dv; d++) out[d] += weight * state[d * d_step + r * r_step];
-        }
-        for (int d = 0; d < w->Dv && sum > 0; d++) out[d] /= sum;
-        if (w->a->lse) w->a->lse[at] = sum > 0 ? (top + log2f(sum)) * 0.69314718f : -INFINITY;
+        const float *state = state_of(w, 0, head, group), *m = state + (int64_t)w->Dv * lanes + r;
+        reattn__join_row(state + r * r_step, m, m + lanes, w->parts, w->Hk * w->groups * w->state_floats, d_step, w->Dv,
+                         w->a->out + at * w->Dv, w->a->lse ? w->a->lse + at : NULL);
     }
     return REATTN_OK;
 }
@@ -337,7 +327,8 @@ static void cut_work(work *w, int64_t n_tile)
     w->rows = a->T * w->g;
     w->few = w->rows <= 2 * REATTN__FEW;
     reattn__planes split;
-    w->in16 = w->cpu->attend16 && !w->few && a->src.store && reattn__store_planes(a->src.store, a->src.layer, 0, 0, &split);
+    w->in16 = w->cpu->attend16 && !w->few && a->src.store &&
+              reattn__store_planes(a->src.store, a->src.layer, 0, 0, &split);
     w->Dh = (w->D + 1) / 2;
     w->lanes = w->few ? REATTN__FEW : w->cpu->lanes;
     w->groups = (w->rows + w->lanes - 1) / w->lanes;

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attend/join.h"
 #include "attend/turned.h"
 #include "base/place.h"
 #include "cpu/kernels.h"
@@ -22,7 +23,7 @@ typedef struct work {
     int64_t parts;
     float *q;       /* [Hk][rows][2 Dh] dimensions in the order of kept keys */
     float *q_size;  /* [Hk][rows] |q|, or what rotation can make of it */
-    float *state;   /* [parts][Hk][rows][Dv + 2] */
+    float *state;   /* [parts][Hk] of o [rows][Dv], m [rows], l [rows] */
     float *scratch; /* [n_threads][REATTN__FEW][REATTN__TILE] */
     int16_t *turned_q; /* [n_threads][rows][2 Dh] */
 } work;
@@ -84,10 +85,13 @@ static int keep_blocks(const reattn__attend_args *a, reattn_error *err)
     int code = reattn__turned_begin(a->turned, layer, n, n_token, err);
     if (code == REATTN_OK) code = reattn__rope_table_need(a->rope, top, err);
     if (code != REATTN_OK) return code;
-    for (int i = 0; i < a->n_list; i++)
-        for (int64_t r = 0; r < a->lists[i].n; r++)
-            for (int64_t b = a->lists[i].runs[r].first / BLOCK; b * BLOCK < a->lists[i].runs[r].first + a->lists[i].runs[r].count; b++)
+    for (int i = 0; i < a->n_list; i++) {
+        for (int64_t r = 0; r < a->lists[i].n; r++) {
+            const reattn_run *run = &a->lists[i].runs[r];
+            for (int64_t b = run->first / BLOCK; b * BLOCK < run->first + run->count; b++)
                 reattn__turned_ask(a->turned, b, n_token);
+        }
+    }
     reattn__turned_fill(a->turned, a->src.store, a->src.layer, a->rope, a->n_threads);
     return REATTN_OK;
 }
@@ -97,7 +101,8 @@ static void pack(work *w)
 {
     const reattn__attend_args *a = w->a;
     const reattn_rope *rope = &a->rope->rope;
-    int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2, apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
+    int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
+    int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
     /* cos and sin carry a factor; pair 0 at position 0 shows it. */
     float factor = pairs ? fmaxf(1, fabsf(a->rope->cs[0])) : 1;
     for (int64_t i = 0; i < (int64_t)a->src.Hk * w->rows; i++) {
@@ -115,9 +120,10 @@ static void pack(work *w)
     }
 }
 
-static float *state_of(const work *w, int64_t part, int head, int row)
+/* A part's state of a head: o [rows][Dv], m [rows], l [rows]. */
+static float *state_of(const work *w, int64_t part, int head)
 {
-    return w->state + ((part * w->a->src.Hk + head) * w->rows + row) * (w->Dv + 2);
+    return w->state + (part * w->a->src.Hk + head) * w->rows * (w->Dv + 2);
 }
 
 /* Rotates a head's queries for a run's keys in a page. */
@@ -146,7 +152,7 @@ static void fold(const work *w, int64_t part, int head, const reattn_run *run, i
     for (int row0 = 0; row0 < w->rows; row0 += REATTN__FEW) {
         int n_row = REATTN__MIN(REATTN__FEW, w->rows - row0);
         int32_t lo[REATTN__FEW], hi[REATTN__FEW];
-        float q_scale[REATTN__FEW], o[REATTN__FEW * 512], m[REATTN__FEW], l[REATTN__FEW];
+        float q_scale[REATTN__FEW], *o = state_of(w, part, head), *m = o + w->rows * w->Dv;
         bool some = false;
         for (int r = 0; r < n_row; r++) {
             int64_t at = w->a->q_first + (row0 + r) / w->g;
@@ -155,29 +161,18 @@ static void fold(const work *w, int64_t part, int head, const reattn_run *run, i
             lo[r] = (int32_t)(REATTN__MIN(from, end) - start);
             hi[r] = (int32_t)REATTN__MAX((int64_t)lo[r], to - start);
             some |= lo[r] < hi[r];
-            q_scale[r] = w->q_size[(int64_t)head * w->rows + row0 + r] / REATTN__QUERY16 * w->a->scale * 1.44269504f;
+            q_scale[r] = w->q_size[(int64_t)head * w->rows + row0 + r] / REATTN__QUERY16 * w->a->scale * REATTN__LOG2_E;
         }
         if (!some) continue;
-        for (int r = 0; r < n_row; r++) {
-            const float *state = state_of(w, part, head, row0 + r);
-            memcpy(o + r * w->Dv, state, (size_t)w->Dv * sizeof *o);
-            m[r] = state[w->Dv];
-            l[r] = state[w->Dv + 1];
-        }
         const reattn__tile16 tile = {
             .k = k, .k_scale = scales, .v = reattn__store_half_values(w->a->src.store, w->a->src.layer, head, start),
             .next_k = reattn__turned_keys(w->a->turned, next / BLOCK, head, &ignored),
-            .next_v = reattn__store_half_values(w->a->src.store, w->a->src.layer, head, next), .n_block = n_block, .n_row = n_row, .Dh = w->Dh, .Dv = w->Dv, .q = q + row0 * 2 * w->Dh, .q_scale = q_scale,
-            .lo = lo, .hi = hi, .o = o, .m = m, .l = l,
+            .next_v = reattn__store_half_values(w->a->src.store, w->a->src.layer, head, next),
+            .n_block = n_block, .n_row = n_row, .Dh = w->Dh, .Dv = w->Dv, .q = q + row0 * 2 * w->Dh, .q_scale = q_scale,
+            .lo = lo, .hi = hi, .o = o + row0 * w->Dv, .m = m + row0, .l = m + w->rows + row0,
             .p = w->scratch + (int64_t)worker * REATTN__FEW * REATTN__TILE,
         };
         w->cpu->attend_row16(&tile);
-        for (int r = 0; r < n_row; r++) {
-            float *state = state_of(w, part, head, row0 + r);
-            memcpy(state, o + r * w->Dv, (size_t)w->Dv * sizeof *o);
-            state[w->Dv] = m[r];
-            state[w->Dv + 1] = l[r];
-        }
     }
 }
 
@@ -189,11 +184,9 @@ static int part_task(void *ctx, int64_t task, int worker)
     const reattn__run_list *list = &w->a->lists[w->a->n_list == 1 ? 0 : head];
     int64_t n = count_tiles(list), first = n * part / w->parts, last = n * (part + 1) / w->parts;
     int16_t *q = w->turned_q + (int64_t)worker * w->rows * 2 * w->Dh;
-    for (int row = 0; row < w->rows; row++) {
-        float *state = state_of(w, part, head, row);
-        memset(state, 0, (size_t)(w->Dv + 2) * sizeof *state);
-        state[w->Dv] = -INFINITY;
-    }
+    float *state = state_of(w, part, head);
+    memset(state, 0, (size_t)(w->rows * (w->Dv + 2)) * sizeof *state);
+    for (int row = 0; row < w->rows; row++) state[w->rows * w->Dv + row] = -INFINITY;
     for (int64_t i = 0; i < list->n && number < last; i++) {
         const reattn_run *run = &list->runs[i];
         int64_t page = -1, end;
@@ -211,22 +204,13 @@ static int part_task(void *ctx, int64_t task, int worker)
     return REATTN_OK;
 }
 
-/* Joins the parts' states of one row, in order. */
 static void finish_row(const work *w, int head, int row)
 {
     const reattn__attend_args *a = w->a;
-    int64_t at = row / w->g * a->H + head * w->g + row % w->g;
-    float *out = a->out + at * w->Dv, top = -INFINITY, sum = 0;
-    for (int64_t part = 0; part < w->parts; part++) top = fmaxf(top, state_of(w, part, head, row)[w->Dv]);
-    memset(out, 0, (size_t)w->Dv * sizeof *out);
-    for (int64_t part = 0; part < w->parts && top > -INFINITY; part++) {
-        const float *state = state_of(w, part, head, row);
-        float weight = exp2f(state[w->Dv] - top);
-        sum += weight * state[w->Dv + 1];
-        for (int d = 0; d < w->Dv; d++) out[d] += weight * state[d];
-    }
-    for (int d = 0; d < w->Dv && sum > 0; d++) out[d] /= sum;
-    if (a->lse) a->lse[at] = sum > 0 ? (top + log2f(sum)) * 0.69314718f : -INFINITY;
+    int64_t at = row / w->g * a->H + head * w->g + row % w->g, stride = (int64_t)a->src.Hk * w->rows * (w->Dv + 2);
+    const float *o = state_of(w, 0, head), *m = o + w->rows * w->Dv + row;
+    reattn__join_row(o + row * w->Dv, m, m + w->rows, w->parts, stride, 1, w->Dv, a->out + at * w->Dv,
+                     a->lse ? a->lse + at : NULL);
 }
 
 static size_t place(work *w, unsigned char *base)

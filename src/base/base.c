@@ -4,11 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
-#include <string.h>
-#include <time.h>
 
 #include "reattn/reattn.h"
 
@@ -78,7 +78,7 @@ void *reattn__alloc(size_t bytes)
     void *ptr = NULL;
     if (posix_memalign(&ptr, bytes >= LARGE ? LARGE : 64, bytes ? bytes : 64) != 0) return NULL;
 #ifdef MADV_HUGEPAGE
-    /* Large memory pages, where the system has them to give: a scan of gigabytes is otherwise slowed by looking up each 4 KiB. */
+    /* Large memory pages, where the system has them to give: a scan of gigabytes otherwise looks up each 4 KiB. */
     if (bytes >= LARGE) madvise(ptr, bytes / LARGE * LARGE, MADV_HUGEPAGE);
 #endif
     return ptr;

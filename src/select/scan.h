@@ -1,8 +1,9 @@
 /* scan.h - how an exact top-k is cut into tasks, shared by topk.c and the two ways of scanning.
  *
  * A KV head's queries are rows (row = t * g + query head in its group). A task is (KV head, block of rows, range of keys),
- * or all KV heads at once: the range is the whole for a chunk of many queries and a part for a few (decode), whose lists are then joined. The order
- * of keys is total, so the joined list is the same whatever the cut. No score matrix is stored. */
+ * or all KV heads at once: the range is the whole for a chunk of many queries and a part for a few (decode), whose lists
+ * are then joined. The order of keys is total, so the joined list is the same whatever the cut. No score matrix is
+ * stored. */
 #ifndef REATTN_SCAN_H
 #define REATTN_SCAN_H
 
