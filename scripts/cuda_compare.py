@@ -246,7 +246,7 @@ def main():
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 512])
     parser.add_argument("--shape", type=int, nargs=3, default=[32, 8, 128], metavar=("H", "Hk", "D"))
     parser.add_argument("--reps", type=int, default=30)
-    parser.add_argument("--library", help="a built libreattn_cuda.so")
+    parser.add_argument("--lib", help="a built libreattn_cuda.so")
     parser.add_argument("--json", help="write all numbers there")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -254,7 +254,7 @@ def main():
     global flush
     flush = torch.empty(512 << 20, dtype=torch.uint8, device="cuda")
     with tempfile.TemporaryDirectory() as folder:
-        lib = ctypes.CDLL(args.library or build(folder))
+        lib = ctypes.CDLL(args.lib or build(folder))
     for name in ("index", "select"):
         getattr(lib, f"reattn__cuda_{name}_bytes").restype = ctypes.c_size_t
     lib.reattn__cuda_index_bytes.argtypes = [ctypes.c_int64, ctypes.c_int, ctypes.c_int, ctypes.c_int]
