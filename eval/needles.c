@@ -7,50 +7,54 @@
 
 #include "random.h"
 
-static const char *const cities[] = {
-    "Berlin",   "Paris",    "London",    "Madrid",    "Rome",      "Vienna",     "Prague",   "Warsaw",     "Lisbon",
-    "Dublin",   "Athens",   "Oslo",      "Stockholm", "Helsinki",  "Copenhagen", "Budapest", "Bucharest",  "Sofia",
-    "Zagreb",   "Belgrade", "Brussels",  "Amsterdam", "Hamburg",   "Munich",     "Cologne",  "Milan",      "Naples",
-    "Turin",    "Venice",   "Florence",  "Barcelona", "Valencia",  "Seville",    "Porto",    "Lyon",       "Marseille",
-    "Toulouse", "Geneva",   "Zurich",    "Krakow",    "Moscow",    "Kiev",       "Riga",     "Vilnius",    "Tallinn",
-    "Istanbul", "Ankara",   "Cairo",     "Tunis",     "Algiers",   "Casablanca", "Dakar",    "Lagos",      "Accra",
-    "Nairobi",  "Kampala",  "Harare",    "Pretoria",  "Durban",    "Windhoek",   "Tehran",   "Baghdad",    "Damascus",
-    "Beirut",   "Amman",    "Jerusalem", "Riyadh",    "Dubai",     "Muscat",     "Karachi",  "Lahore",     "Delhi",
-    "Mumbai",   "Chennai",  "Calcutta",  "Dhaka",     "Kathmandu", "Colombo",    "Bangkok",  "Hanoi",      "Saigon",
-    "Jakarta",  "Manila",   "Singapore", "Taipei",    "Shanghai",  "Beijing",    "Seoul",    "Tokyo",      "Osaka",
-    "Kyoto",    "Sydney",   "Melbourne", "Brisbane",  "Perth",     "Auckland",   "Toronto",  "Montreal",   "Vancouver",
-    "Boston",   "Chicago",  "Denver",    "Dallas",    "Houston",   "Seattle",    "Phoenix",  "Miami",      "Atlanta",
-    "Detroit",  "Havana",   "Caracas",   "Bogota",    "Lima",      "Quito",      "Santiago", "Montevideo", "Brasilia",
-    "Salvador", "Recife",   "Asuncion"};
-enum { CITIES = sizeof cities / sizeof *cities };
+/* A key is "THING of the KIND OWNER", e.g. "weight of the bronze elephant": small models mix up needles that differ in
+ * one word. Up to PARTS needles share no word but "of the". */
+enum { PARTS = 26, KEYS = PARTS * PARTS };
+
+static const char *const things[PARTS] = {
+    "password",      "height",       "weight",        "price",       "age",        "serial number", "phone number",
+    "license plate", "secret code",  "catalog entry", "length",      "volume",     "barcode",       "call sign",
+    "patent",        "warranty",     "permit",        "pin",         "batch",      "customs form",  "auction lot",
+    "cost",          "shipping label", "combination", "registration", "insurance"};
+static const char *const kinds[PARTS] = {"green",  "broken",   "marble",  "bronze",  "hidden", "ancient", "frozen",
+                                         "wooden", "silent",   "royal",   "flying",  "muddy",  "purple",  "plastic",
+                                         "haunted", "electric", "golden", "stolen",  "tiny",   "square",  "velvet",
+                                         "rusty",  "crystal",  "striped", "foreign", "crooked"};
+static const char *const owners[PARTS] = {"laptop", "tower",   "elephant",  "bakery",  "safe",       "violin", "submarine",
+                                          "painting", "radio", "castle",    "penguin", "bridge",     "carpet", "telescope",
+                                          "tractor", "lighthouse", "piano", "statue",  "garden",     "bicycle", "umbrella",
+                                          "engine", "helmet",  "mirror",    "wagon",   "candle"};
 
 int needles_most(void)
 {
-    return CITIES;
+    return KEYS;
 }
 
 int needles_draw(int64_t seed, const numbers *depths, needle **out)
 {
-    int order[CITIES];
+    int order[3][PARTS];
     rng keys = rng_start(seed, "keys"), values = rng_start(seed, "values");
-    if (depths->n > CITIES)
-        return cli_fail(EXIT_USAGE, "--depths has %d depths; there are names for %d needles", depths->n, CITIES);
+    if (depths->n > KEYS)
+        return cli_fail(EXIT_USAGE, "--depths has %d depths; there are names for %d needles", depths->n, KEYS);
     needle *list = calloc((size_t)depths->n, sizeof *list);
     if (!list)
         return cli_fail(EXIT_FAILED, "out of memory");
-    rng_order(&keys, order, CITIES);
+    for (int i = 0; i < 3; i++)
+        rng_order(&keys, order[i], PARTS);
     for (int i = 0; i < depths->n; i++) {
         needle *one = &list[i];
         bool taken = true;
         one->depth = depths->v[i];
-        one->key = cities[order[i]];
+        /* The owners shift from round to round, so that no two keys have both kind and owner in common. */
+        snprintf(one->key, sizeof one->key, "%s of the %s %s", things[order[0][i % PARTS]], kinds[order[1][i % PARTS]],
+                 owners[order[2][(i + i / PARTS) % PARTS]]);
         while (taken) {
             snprintf(one->value, sizeof one->value, "%lld", (long long)(1000000 + rng_below(&values, 9000000)));
             taken = false;
             for (int j = 0; j < i; j++)
                 taken = taken || !strcmp(list[j].value, one->value);
         }
-        snprintf(one->sentence, sizeof one->sentence, "The special magic %s number is: %s.", one->key, one->value);
+        snprintf(one->sentence, sizeof one->sentence, "The %s is: %s.", one->key, one->value);
     }
     *out = list;
     return EXIT_DONE;

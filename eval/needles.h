@@ -6,7 +6,7 @@
 
 typedef struct needle {
     int64_t depth; /* percent of the haystack */
-    const char *key;
+    char key[64];
     char value[24];
     char sentence[96];
 } needle;

@@ -16,9 +16,8 @@
 
 enum { ANSWER = 16 };
 
-static const char question_raw[] = "\n\nQuestion: What is the special magic {key} number?\n"
-                                   "Answer: The special magic {key} number is:";
-static const char question_chat[] = "\n\nWhat is the special magic {key} number mentioned in the text above? "
+static const char question_raw[] = "\n\nQuestion: What is the {key}?\nAnswer: The {key} is:";
+static const char question_chat[] = "\n\nWhat is the {key} mentioned in the text above? "
                                     "Answer with the number only.";
 
 typedef struct niah {
@@ -120,9 +119,11 @@ typedef struct place {
 
 static place place_of(const niah *j, int64_t i)
 {
-    int64_t cell = i / j->depths.n, rest = cell / j->lengths.n;
+    int64_t cell = i / j->depths.n, rest = cell / j->lengths.n, depth = i % j->depths.n;
+    if (!j->shared) /* the deepest needle first: what lies before a needle has been read by then */
+        depth = j->depths.n - 1 - depth;
     return (place){&j->haystacks[rest / j->seeds.n], j->seeds.v[rest % j->seeds.n], j->lengths.v[cell % j->lengths.n],
-                   (int)(i % j->depths.n)};
+                   (int)depth};
 }
 
 static void name_of(const suite *s, int64_t i, char *buf, size_t cap)
@@ -136,8 +137,12 @@ static void name_of(const suite *s, int64_t i, char *buf, size_t cap)
 static int64_t cost_of(const suite *s, const config *c, int64_t i, int64_t before)
 {
     const niah *j = s->task;
-    bool follows = j->shared && before >= 0 && before / j->depths.n == i / j->depths.n;
-    return follows ? c->opt.session.chunk / 2 + c->opt.session.tail : place_of(j, i).length;
+    place p = place_of(j, i);
+    bool follows = before >= 0 && before / j->depths.n == i / j->depths.n;
+    if (!follows)
+        return p.length;
+    int64_t again = c->opt.session.chunk / 2 + c->opt.session.tail;
+    return j->shared ? again : again + p.length * (100 - j->depths.v[p.depth]) / 100;
 }
 
 static bool question_for(const niah *j, const needle *n, text *out)

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server for tests: fake_server.py PORT_FILE [KEY]. It answers a question about a special magic
+"""A small OpenAI-compatible server for tests: fake_server.py PORT_FILE [KEY]. It answers a question about a hidden
 number by looking it up in the prompt, counts a token for every four bytes, and refuses prompts with the word REFUSE."""
 import http.server
 import json
@@ -43,8 +43,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "REFUSE" in prompt:
             self.answer(400, {"error": {"code": 400, "message": "the request exceeds the available context size"}})
             return
-        key = re.search(r"special magic (\w+) number is:$", prompt)[1]
-        number = re.search(rf"special magic {key} number is: (\d+)", prompt)
+        key = re.search(r"The ([\w ]+) is:$", prompt)[1]
+        number = re.search(rf"The {key} is: (\d+)", prompt)
         self.answer(200, {"choices": [{"index": 0, "text": f" {number[1] if number else 'unknown'}.\n", "finish_reason": "stop"}],
                           "usage": {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": 5}})
 
