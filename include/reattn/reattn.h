@@ -242,6 +242,25 @@ typedef struct reattn_trace {
 typedef void (*reattn_trace_fn)(const reattn_trace *trace, void *user);
 REATTN_API void reattn_session_set_trace(reattn_session *session, reattn_trace_fn fn, void *user);
 
+/* How much of exact attention a step's scope held. For the last query of the step and each query head: of the softmax
+ * over all tokens that the session holds, the share that lies on the keys in scope. A scope of everything gives 1. (Of
+ * what a policy dropped for good nothing is known: it counts nowhere.)
+ *   free     softmax of kq_scale * q . k, neither rotated: it means something at any length, and is what selection
+ *            ranks by under the policies that select without positions
+ *   rotated  softmax of the model's own scores, q and k rotated at the positions that they have in the text; NULL
+ *            beyond the trained length, where these mean nothing, and once keys were dropped */
+typedef struct reattn_mass {
+    int64_t token; /* position of the query */
+    int layer, n_head;
+    const double *free, *rotated; /* [n_head], valid during the call */
+} reattn_mass;
+typedef void (*reattn_mass_fn)(const reattn_mass *mass, void *user);
+/* From now on fn is called once a layer, in layer order, in each step that gives logits (the last chunk of a prompt,
+ * every generated token, every chunk of a score); NULL: no longer. Each such step then takes time for a pass over all
+ * keys, in float64. fn is never called under the policy native, whose attention is libllama's. Not to be called during
+ * a step. */
+REATTN_API void reattn_session_set_mass(reattn_session *session, reattn_mass_fn fn, void *user);
+
 /* Counters since the session was created or reattn_session_reset_stats. Milliseconds of wall time. */
 typedef struct reattn_stats {
     int64_t prompt_tokens, decode_tokens;
