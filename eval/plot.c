@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "chart.h"
+#include "compare.h"
 #include "draw.h"
 #include "eval.h"
 #include "pivot.h"
@@ -204,7 +205,9 @@ int eval_plot(const options *opt)
         return plot_traces(opt->files, opt->n_files, opt->out);
     int rc = read_cases(opt, &cases);
     const json_t *first = json_array_get(cases, 0);
-    if (!rc && v->value && !strcmp(v->value, "recalled"))
+    if (!rc && json_object_get(first, "test"))
+        rc = compare_plot(cases, opt->out);
+    else if (!rc && v->value && !strcmp(v->value, "recalled"))
         rc = plot_recalled(cases, opt->out);
     else if (!rc && json_object_get(first, "position"))
         rc = plot_curves(cases, v->value ? v->value : "ppl", opt->out);

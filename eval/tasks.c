@@ -20,6 +20,13 @@ const command eval_tasks[] = {
      "with --kl how far the predictions are from those of full attention.",
      "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon\n"
      "  reattn eval ppl -m model.gguf --lengths 8K --kl\n", NULL},
+    {"eval compare", EVAL_COMPARE, eval_compare, "methods side by side: quality, speed and memory",
+     "-m MODEL [OPTIONS]",
+     "Needles and the perplexity of a text's last quarter, for each configuration, model and length,\n"
+     "with tokens a second and the bytes held, in one table. What refuses a length gets a dash.",
+     "  reattn eval compare -m model.gguf --policy reattention,streaming,native --lengths 8K,16K,32K \\\n"
+     "      --depths 10,50,90 --out compare.jsonl --picture compare.svg\n"
+     "  reattn eval compare -m f16.gguf -m q4.gguf --tasks ppl --lengths 4K,8K\n", NULL},
     {"eval passkey", EVAL_PASSKEY, eval_passkey, "a pass key in a text that repeats itself", "-m MODEL [OPTIONS]",
      "Hides a number of five digits among repeated sentences and asks for it.",
      "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n", NULL},
