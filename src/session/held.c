@@ -8,7 +8,8 @@
 static int *scope_of(const reattn__plan *plan, int64_t T, int64_t n)
 {
     int *scope = calloc((size_t)plan->n_list * (size_t)n, sizeof *scope);
-    for (int i = 0; scope && i < plan->n_list; i++) reattn__plan_coverage(&plan->lists[i], n - T, T - 1, n, scope + i * n);
+    for (int i = 0; scope && i < plan->n_list; i++)
+        reattn__plan_coverage(&plan->lists[i], n - T, T - 1, n, scope + i * n);
     return scope;
 }
 
