@@ -86,8 +86,8 @@ static int draw(picture *p, const char *path)
         rc = read_line(p, p->column[i < p->n_lines ? DECODE : PROMPT], l->name, points, &l->n);
     }
     const chart_panel panels[] = {
-        {"decode, tokens a second", "tokens held", CHART_LOG2, CHART_LOG10, lines[0], p->n_lines},
-        {"prompt, tokens a second", "tokens held", CHART_LOG2, CHART_LOG10, lines[1], p->n_lines}};
+        {"decode, tokens a second", "tokens held", CHART_LOG2, CHART_LOG10, lines[0], p->n_lines, 0, 0},
+        {"prompt, tokens a second", "tokens held", CHART_LOG2, CHART_LOG10, lines[1], p->n_lines, 0, 0}};
     char title[256];
     snprintf(title, sizeof title, "%s, %s threads, %s", csv_cell(&p->table, 0, p->column[MODEL]),
              csv_cell(&p->table, 0, p->column[THREADS]), csv_cell(&p->table, 0, p->column[LEVEL]));

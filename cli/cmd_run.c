@@ -105,7 +105,7 @@ static int run(job *j)
     if (!rc)
         interrupt_watch(j->session);
     if (!rc && opt->trace_file)
-        rc = trace_open(opt->trace_file, j->session, &j->recalls);
+        rc = trace_open(opt->trace_file, j->model, j->session, &j->recalls);
     if (!rc && !opt->quiet)
         rc = load_announce(j->model, reattn_session_get_params(j->session));
     if (rc)

@@ -57,6 +57,13 @@ static const command commands[] = {
      "  reattn info -m model.gguf\n"
      "  reattn info -m model.gguf --local 2048 --json\n",
      NULL},
+    {"quantize", CMD_QUANTIZE, cmd_quantize, "a model with its weights stored in fewer bits",
+     "-m MODEL -o FILE --type TYPE [OPTIONS]",
+     "Writes a model anew with its weights stored as another type, from F32 down to Q2_K. Start from\n"
+     "a model in F16 or F32: what was quantised once has lost what it lost.",
+     "  reattn quantize --type list\n"
+     "  reattn quantize -m model-f16.gguf -o model-q4.gguf --type Q4_K_M\n",
+     NULL},
     {"bench", 0, NULL, "speed of policies, of selection and of attention", "TASK [OPTIONS]",
      "Measures how fast the whole and its parts are on this machine. Tasks:\n",
      "  reattn bench e2e -m model.gguf --depths 0,8K,32K\n"

@@ -11,11 +11,13 @@
 
 static const char G_IN[] = "Input", G_OUT[] = "Output", G_SAMPLE[] = "Sampling", G_MODEL[] = "Model",
                   G_BENCH[] = "Benchmark", G_CASES[] = "Cases", G_COMPARE[] = "What is compared";
-enum { CMD_GEN = CMD_RUN | CMD_CHAT, CMD_CHATTY = CMD_GEN | EVAL_ANSWERS | EVAL_SOURCES };
+enum { CMD_GEN = CMD_RUN | CMD_CHAT, CMD_CHATTY = CMD_GEN | EVAL_ANSWERS | EVAL_SOURCES | EVAL_COMPARE };
 
 const arg args_table[] = {
-    {"-m --model", ARG_TEXT, CMD_ALL, G_MODEL, "FILE", AT(model), 0, 0, NULL, "LLAMA_ARG_MODEL",
-     "the model, a GGUF file"},
+    {"-m --model", ARG_TEXT, (CMD_ALL & ~EVAL_MODELS) | CMD_QUANTIZE, G_MODEL, "FILE", AT(model), 0, 0, NULL,
+     "LLAMA_ARG_MODEL", "the model, a GGUF file"},
+    {"-m --model", ARG_MODELS, EVAL_MODELS, G_MODEL, "FILE", AT(model), 0, 0, NULL, "LLAMA_ARG_MODEL",
+     "the model, a GGUF file; given several times, each is run with every configuration"},
     {"-ngl --gpu-layers --n-gpu-layers", ARG_INT, CMD_ALL, G_MODEL, "N", AT(gpu_layers), 0, 999, "all",
      "LLAMA_ARG_N_GPU_LAYERS", "layers to put on a GPU, or all"},
 
@@ -36,7 +38,8 @@ const arg args_table[] = {
     {"--json", ARG_FLAG, CMD_ALL & ~CMD_CHAT, G_OUT, NULL, AT(json), 0, 0, NULL, NULL,
      "print one JSON object instead of text"},
     {"--trace", ARG_TEXT, CMD_RUN, G_OUT, "FILE", AT(trace_file), 0, 0, NULL, NULL,
-     "write what was recalled for each token of the answer, one JSON object a line"},
+     "write what was recalled for each token of the answer, one JSON object a line, and the passages that "
+     "the answer was drawn from; reattn eval plot draws it"},
     {"-q --quiet", ARG_FLAG, CMD_ANY, G_OUT, NULL, AT(quiet), 0, 0, NULL, NULL,
      "nothing on standard error but errors and warnings"},
     {"-v --verbose", ARG_FLAG, CMD_ALL, G_OUT, NULL, AT(verbose), 0, 0, NULL, NULL, "show the log of the engine"},
@@ -109,22 +112,23 @@ const arg args_table[] = {
      "policies, separated by commas, each with the engine options given here"},
     {"--config", ARG_LIST, EVAL_CASES, G_COMPARE, "NAME:OPTION=VALUE,...", AT(eval.configs), 0, 0, NULL, NULL,
      "a configuration by name: the engine options given here, with these changed; may be given several times"},
-    {"--lengths", ARG_TEXT, EVAL_MADE | EVAL_PPL, G_CASES, "LIST", AT(eval.lengths), 0, 0, NULL, NULL,
+    {"--lengths", ARG_TEXT, EVAL_MADE | EVAL_PPL | EVAL_COMPARE, G_CASES, "LIST", AT(eval.lengths), 0, 0, NULL, NULL,
      "tokens of a case, question included: 8K,16K or FROM:TO:STEP"},
-    {"--depths", ARG_TEXT, EVAL_NEEDLES | EVAL_PASSKEY, G_CASES, "LIST", AT(eval.depths), 0, 0, NULL, NULL,
+    {"--depths", ARG_TEXT, EVAL_NEEDLES | EVAL_PASSKEY | EVAL_COMPARE, G_CASES, "LIST", AT(eval.depths), 0, 0, NULL,
+     NULL,
      "where needles are, in percent of the text: 10,50,90 or FROM:TO:STEP"},
-    {"--seeds", ARG_TEXT, EVAL_MADE | EVAL_PPL, G_CASES, "LIST", AT(eval.seeds), 0, 0, NULL, NULL,
+    {"--seeds", ARG_TEXT, EVAL_MADE | EVAL_PPL | EVAL_COMPARE, G_CASES, "LIST", AT(eval.seeds), 0, 0, NULL, NULL,
      "N = seeds 1 to N; or a list, or FROM:TO"},
-    {"--haystack --text", ARG_TEXT, EVAL_NEEDLES | EVAL_PPL | EVAL_RULER, G_CASES, "LIST", AT(eval.haystack), 0, 0,
-     NULL, NULL,
+    {"--haystack --text", ARG_TEXT, EVAL_NEEDLES | EVAL_PPL | EVAL_RULER | EVAL_COMPARE, G_CASES, "LIST",
+     AT(eval.haystack), 0, 0, NULL, NULL,
      "texts, separated by commas: essays, jargon, repeat, a file, or a folder of .txt files"},
     {"--needles", ARG_TEXT, EVAL_NEEDLES, G_CASES, "HOW", AT(eval.needles), 0, 0, NULL, NULL,
      "shared: one text holds the needles of all depths, and is read once; one: a text for each needle"},
     {"--one-needle", ARG_FLAG, EVAL_NEEDLES, G_CASES, NULL, AT(eval.one_needle), 0, 0, NULL, NULL,
      "the same as --needles one"},
-    {"--question", ARG_TEXT, EVAL_NEEDLES, G_CASES, "TEXT", AT(eval.question), 0, 0, NULL, NULL,
+    {"--question", ARG_TEXT, EVAL_NEEDLES | EVAL_COMPARE, G_CASES, "TEXT", AT(eval.question), 0, 0, NULL, NULL,
      "what is asked after the text, or a file with it; {key} is replaced, \\n is a new line"},
-    {"--tasks", ARG_TEXT, EVAL_RULER | EVAL_READ, G_CASES, "LIST", AT(eval.tasks), 0, 0, NULL, NULL,
+    {"--tasks", ARG_TEXT, EVAL_RULER | EVAL_READ | EVAL_COMPARE, G_CASES, "LIST", AT(eval.tasks), 0, 0, NULL, NULL,
      "which tasks, separated by commas; all of them if it is not given"},
     {"--data", ARG_TEXT, EVAL_READ, G_CASES, "FOLDER", AT(eval.data), 0, 0, NULL, NULL,
      "where the published files are, one for each task: TASK.jsonl"},
@@ -140,20 +144,29 @@ const arg args_table[] = {
      "positions that one perplexity is the mean of"},
     {"--kl", ARG_FLAG, EVAL_PPL, G_CASES, NULL, AT(eval.kl), 0, 0, NULL, NULL,
      "within the trained length, also the KL divergence from policy full"},
-    {"--chat", ARG_FLAG, EVAL_ANSWERS, G_CASES, NULL, AT(eval.chat), 0, 0, NULL, NULL,
+    {"--chat", ARG_FLAG, EVAL_ANSWERS | EVAL_COMPARE, G_CASES, NULL, AT(eval.chat), 0, 0, NULL, NULL,
      "send the text as a user message of the chat template; without it the text is sent as it is"},
-    {"-n --predict --n-predict", ARG_INT, EVAL_ANSWERS | EVAL_SOURCES, G_CASES, "N", AT(eval.n_answer), 0, 1e9, NULL,
-     NULL,
+    {"-n --predict --n-predict", ARG_INT, EVAL_ANSWERS | EVAL_SOURCES | EVAL_COMPARE, G_CASES, "N",
+     AT(eval.n_answer), 0, 1e9, NULL, NULL,
      "most tokens of an answer; 0 = as the task has it"},
     {"FILE", ARG_FILES, BENCH_PLOT, G_IN, NULL, 0, 0, 0, NULL, NULL, "what bench e2e wrote with --csv"},
     {"FILE", ARG_FILES, EVAL_PLOT, G_IN, NULL, 0, 0, 0, NULL, NULL,
-     "results that a task wrote with --out; several are drawn as one"},
+     "results that a task wrote with --out; several are drawn as one; or what run wrote with --trace"},
     {"--value", ARG_TEXT, EVAL_PLOT, G_IN, "NAME", AT(eval.value), 0, 0, NULL, NULL,
-     "the member of the cases to draw; without it score, or ppl"},
+     "the member of the cases to draw; without it score, or ppl; recalled draws strips"},
     {"-o --out", ARG_TEXT, CMD_PLOT | EVAL_SOURCES, G_OUT, "FILE", AT(out), 0, 0, NULL, NULL,
      "the picture, FILE.svg or FILE.png"},
     {"-o --out", ARG_TEXT, EVAL_CASES, G_OUT, "FILE", AT(out), 0, 0, NULL, NULL,
      "write one JSON object a case there; cases that are there already are not run again"},
+    {"--picture", ARG_TEXT, EVAL_COMPARE, G_OUT, "FILE", AT(eval.picture), 0, 0, NULL, NULL,
+     "draw quality over length, FILE.svg or FILE.png"},
+    {"-o --out", ARG_TEXT, CMD_QUANTIZE, G_OUT, "FILE", AT(out), 0, 0, NULL, NULL, "the new model"},
+    {"--type", ARG_TEXT, CMD_QUANTIZE, G_OUT, "TYPE", AT(quantize_to), 0, 0, NULL, NULL,
+     "how its weights are stored; 'list' explains the types"},
+    {"--allow-requantize", ARG_FLAG, CMD_QUANTIZE, G_OUT, NULL, AT(allow_requantize), 0, 0, NULL, NULL,
+     "quantise weights that are quantised already, which costs quality twice"},
+    {"-t --threads", ARG_INT, CMD_QUANTIZE, G_OUT, "N", AT(threads), 0, 1024, NULL, "LLAMA_ARG_THREADS",
+     "threads; 0 = all cores"},
     {"--prompts", ARG_TEXT, EVAL_ANSWERS, G_OUT, "FOLDER", AT(eval.prompts), 0, 0, NULL, NULL,
      "write what is sent for each case, one text file each"},
     {"--timings", ARG_FLAG, EVAL_CASES, G_OUT, NULL, AT(eval.timings), 0, 0, NULL, NULL,
@@ -346,6 +359,16 @@ static int unknown_option(unsigned command, const char *typed)
 
 /* -------------------------------------------------------------------------------------------- values --------- */
 
+static int append(arg_list *list, const char *value)
+{
+    const char **grown = realloc(list->items, (size_t)(list->n + 1) * sizeof *grown);
+    if (!grown)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    grown[list->n++] = value;
+    list->items = grown;
+    return EXIT_DONE;
+}
+
 /* `shown` is how the option was written (or the environment variable): errors name what the user typed. */
 static int set_own(options *opt, const arg *a, const char *shown, const char *value)
 {
@@ -382,15 +405,14 @@ static int set_own(options *opt, const arg *a, const char *shown, const char *va
     case ARG_FILES:
         opt->files[opt->n_files++] = value;
         return EXIT_DONE;
-    case ARG_LIST: {
-        arg_list *list = (arg_list *)field;
-        const char **grown = realloc(list->items, (size_t)(list->n + 1) * sizeof *grown);
-        if (!grown)
-            return cli_fail(EXIT_FAILED, "out of memory");
-        grown[list->n++] = value;
-        list->items = grown;
-        return EXIT_DONE;
-    }
+    case ARG_LIST:
+        return append((arg_list *)field, value);
+    case ARG_MODELS:
+        if (opt->models_from_env)
+            opt->models.n = 0;
+        opt->models_from_env = *shown != '-';
+        opt->model = value;
+        return append(&opt->models, value);
     case ARG_NOTE:
         cli_note("%s is %s", shown, a->help);
         return EXIT_DONE;
@@ -503,6 +525,7 @@ void args_free(options *opt)
 {
     free(opt->files);
     free(opt->eval.configs.items);
+    free(opt->models.items);
     opt->files = NULL;
-    opt->eval.configs = (arg_list){0};
+    opt->eval.configs = opt->models = (arg_list){0};
 }

@@ -31,13 +31,16 @@ enum {
     EVAL_MADE = EVAL_NEEDLES | EVAL_PASSKEY | EVAL_RULER | EVAL_INFINITE, /* texts of a given length */
     EVAL_ANSWERS = EVAL_MADE | EVAL_READ,
     EVAL_SERVED = EVAL_ANSWERS & ~EVAL_RECALL, /* a server can answer */
-    EVAL_CASES = EVAL_ANSWERS | EVAL_PPL,
     EVAL_PLOT = 1 << 16,
     EVAL_SOURCES = 1 << 17,
+    EVAL_COMPARE = 1 << 18,
+    EVAL_MODELS = EVAL_NEEDLES | EVAL_PPL | EVAL_COMPARE, /* several models side by side */
+    CMD_QUANTIZE = 1 << 19,
+    EVAL_CASES = EVAL_ANSWERS | EVAL_PPL | EVAL_COMPARE,
     CMD_ENGINE = CMD_RUN | CMD_CHAT | CMD_INFO | BENCH_E2E | EVAL_CASES | EVAL_SOURCES, /* a model, and its options */
     CMD_ALL = CMD_ENGINE | BENCH_KERNELS, /* those that measure or run */
     CMD_PLOT = BENCH_PLOT | EVAL_PLOT,
-    CMD_ANY = CMD_ALL | CMD_PLOT
+    CMD_ANY = CMD_ALL | CMD_PLOT | CMD_QUANTIZE
 };
 
 /* The values of an option that may be given several times; items [n] is the option's own memory. */
@@ -51,6 +54,7 @@ typedef struct eval_options {
     const char *policies, *lengths, *depths, *seeds, *haystack, *needles, *question, *tasks;
     const char *url, *api_key;                                /* a server */
     const char *data, *write, *predictions, *prompts, *value; /* files, folders, and what to draw */
+    const char *picture;
     arg_list configs;
     int64_t n_answer; /* 0 = the task's own */
     int64_t bucket, samples;
@@ -59,7 +63,11 @@ typedef struct eval_options {
 
 struct options {
     const char *model;
+    arg_list models; /* of a task that takes several: all of them, `model` the last */
+    bool models_from_env;
     int64_t gpu_layers;
+    const char *quantize_to;
+    bool allow_requantize;
 
     const char *prompt, *system;
     const char **files; /* [n_files] */
@@ -94,6 +102,7 @@ typedef enum arg_kind {
     ARG_TEXT,  /* const char * */
     ARG_FILES, /* appends to options.files */
     ARG_LIST,  /* appends to an arg_list */
+    ARG_MODELS, /* sets options.model and appends to options.models; a variable's goes when one is typed */
     ARG_NOTE   /* accepted for the hand's sake: prints its help text and does nothing */
 } arg_kind;
 

@@ -92,6 +92,10 @@ static axes axes_of(const chart_panel *panel, double left)
             reach(&a.x, p->x);
             reach(&a.y, p->y);
         }
+    if (panel->y_from < panel->y_to) {
+        reach(&a.y, panel->y_from);
+        reach(&a.y, panel->y_to);
+    }
     settle(&a.x, 0.04);
     settle(&a.y, 0.06);
     return a;
@@ -206,11 +210,16 @@ static int draw_chart(drawing *d, const chart *chart, legend *g, double width, d
 
 int chart_write(const chart *chart, const char *path)
 {
-    const double width = chart->n_panels * (WIDE + LEFT) + LEGEND, height = TOP + HIGH + BELOW;
+    const double height = TOP + HIGH + BELOW;
     int n_lines = 1;
+    double names = LEGEND;
     drawing *d = NULL;
-    for (int i = 0; i < chart->n_panels; i++)
+    for (int i = 0; i < chart->n_panels; i++) {
         n_lines += chart->panels[i].n_lines;
+        for (int l = 0; l < chart->panels[i].n_lines; l++) /* about the width of a name */
+            names = fmax(names, 48 + 0.6 * SIZE * (double)strlen(chart->panels[i].lines[l].name));
+    }
+    const double width = chart->n_panels * (WIDE + LEFT) + names;
     legend g = {calloc((size_t)n_lines, sizeof *g.names), 0};
     int rc = g.names ? draw_open(path, width, height, &d) : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)

@@ -24,6 +24,7 @@ typedef struct chart_panel {
     chart_scale x_scale, y_scale;
     const chart_line *lines; /* [n_lines] */
     int n_lines;
+    double y_from, y_to; /* values that the y axis reaches whatever there is to draw; equal: none */
 } chart_panel;
 
 typedef struct chart {

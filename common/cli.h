@@ -20,6 +20,7 @@ typedef struct options options;
 int cmd_run(const options *opt);
 int cmd_chat(const options *opt);
 int cmd_info(const options *opt);
+int cmd_quantize(const options *opt);
 int cmd_bench(const options *opt);
 int cmd_bench_select(const options *opt);
 int cmd_bench_attend(const options *opt);

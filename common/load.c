@@ -29,17 +29,21 @@ int load_model(const options *opt, bool native, reattn_model **out)
     return rc ? cli_fail(EXIT_FAILED, "%s", err.msg) : EXIT_DONE;
 }
 
-int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out)
+int load_try_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out, reattn_error *err)
 {
     reattn_session_params params = opt->session;
     reattn_model_info info;
-    reattn_error err;
     reattn_model_get_info(model, &info);
     if (load_is_native(params.policy) && !params.ctx_limit && room > info.n_ctx_train)
         params.ctx_limit = room;
-    if (reattn_session_params_resolve(&params, model, &err) || reattn_session_create(model, &params, out, &err))
-        return cli_fail_error(&err);
-    return EXIT_DONE;
+    int code = reattn_session_params_resolve(&params, model, err);
+    return code ? code : reattn_session_create(model, &params, out, err);
+}
+
+int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out)
+{
+    reattn_error err;
+    return load_try_session(opt, model, room, out, &err) ? cli_fail_error(&err) : EXIT_DONE;
 }
 
 int load_sampler(const options *opt, const reattn_model *model, reattn_sampler **out)

@@ -15,6 +15,8 @@ bool load_is_native(const char *policy);
 /* Resolves the session's parameters for the model and creates it. `room` is how many tokens it will hold at least, as
  * far as is known: under the policy native libllama's cache has a fixed size. */
 int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out);
+/* The same, with the library's code and error instead of a printed line. */
+int load_try_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out, reattn_error *err);
 /* Sampling options and grammar file. */
 int load_sampler(const options *opt, const reattn_model *model, reattn_sampler **out);
 

@@ -88,6 +88,7 @@ int configs_resolve(config *configs, int n, const reattn_model *model)
         char value[64];
         if (reattn_session_params_resolve(&params, model, &err))
             return cli_fail(EXIT_USAGE, "configuration %s: %s", c->name, err.msg);
+        json_decref(c->options);
         if (!(c->options = json_object()))
             return cli_fail(EXIT_FAILED, "out of memory");
         for (const reattn_option *o = reattn_option_table(); o->name; o++) {

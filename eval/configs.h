@@ -9,7 +9,7 @@
 int configs_read(const options *opt, config **out, int *n);
 /* The one configuration of a server, which is not ours to set. */
 int configs_server(const options *opt, config **out, int *n);
-/* Resolves the session options for the model: what is automatic becomes a number. */
+/* Resolves the session options for the model: what is automatic becomes a number. Again for another model. */
 int configs_resolve(config *configs, int n, const reattn_model *model);
 void configs_free(config *configs, int n);
 

@@ -31,24 +31,69 @@ static const char *model_name(const eval *e)
     return e->server ? server_model(e->server) : load_name(e->model);
 }
 
-int eval_start(eval *e, const options *opt, const char *task)
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Models are told apart by the names of their files. */
+static int check_models(const options *opt)
+{
+    const arg_list *m = &opt->models;
+    for (int i = 0; i < m->n; i++)
+        for (int k = 0; k < i; k++)
+            if (!strcmp(base_name(m->items[i]), base_name(m->items[k])))
+                return cli_fail(EXIT_USAGE, "two models are named %s: results tell them apart by their files' names",
+                                base_name(m->items[i]));
+    return EXIT_DONE;
+}
+
+static int start_model(eval *e)
 {
     bool native_only = true;
+    options opt = *e->opt;
+    if (opt.models.n)
+        opt.model = opt.models.items[e->model_at];
+    for (int i = 0; i < e->n_configs; i++)
+        native_only = native_only && load_is_native(e->configs[i].opt.session.policy);
+    int rc = load_model(&opt, native_only && !opt.eval.kl, &e->model);
+    return rc ? rc : configs_resolve(e->configs, e->n_configs, e->model);
+}
+
+int eval_start(eval *e, const options *opt, const char *task)
+{
     e->opt = opt;
     e->task = task;
     if (opt->eval.url)
         return start_server(e);
     int rc = configs_read(opt, &e->configs, &e->n_configs);
-    for (int i = 0; i < e->n_configs; i++)
-        native_only = native_only && load_is_native(e->configs[i].opt.session.policy);
+    if (!rc)
+        rc = check_models(opt);
     if (!rc && opt->template_file)
         rc = opt->eval.chat ? text_read(&e->template, opt->template_file)
                             : cli_fail(EXIT_USAGE, "--chat-template-file needs --chat");
-    if (!rc)
-        rc = load_model(opt, native_only && !opt->eval.kl, &e->model);
-    if (!rc)
-        rc = configs_resolve(e->configs, e->n_configs, e->model);
-    return rc;
+    return rc ? rc : start_model(e);
+}
+
+int eval_next_model(eval *e, bool *more)
+{
+    *more = e->model_at + 1 < e->opt->models.n;
+    if (!*more)
+        return EXIT_DONE;
+    reattn_model_free(e->model);
+    e->model = NULL;
+    e->model_at++;
+    e->done = e->total = e->cases_left = 0;
+    return start_model(e);
+}
+
+int eval_refuse(eval *e, const config *c, const reattn_error *err)
+{
+    if (!e->tolerant)
+        return cli_fail(EXIT_FAILED, "%s: %s", c->name, err->msg);
+    snprintf(e->refused, sizeof e->refused, "%s", err->msg);
+    return EVAL_REFUSED;
 }
 
 void eval_end(eval *e)
@@ -60,6 +105,13 @@ void eval_end(eval *e)
     reattn_model_free(e->model);
 }
 
+static uint64_t model_bytes(const eval *e)
+{
+    reattn_model_info info;
+    reattn_model_get_info(e->model, &info);
+    return info.file_bytes;
+}
+
 json_t *eval_settings(const eval *e)
 {
     reattn_model_info info;
@@ -67,6 +119,9 @@ json_t *eval_settings(const eval *e)
         return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "record", "settings", "task", e->task, "version",
                          REATTN_VERSION, "model", server_model(e->server), "tokens",
                          server_counts(e->server) ? "counted" : "estimated", "prompt", "raw");
+    if (e->opt->models.n)
+        return json_pack("{s:s, s:s, s:s, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
+                         "prompt", e->opt->eval.chat ? "chat" : "raw");
     reattn_model_get_info(e->model, &info);
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "record", "settings", "task", e->task, "version", REATTN_VERSION,
                      "model", load_name(e->model), "model_bytes", (json_int_t)info.file_bytes, "prompt",
@@ -75,8 +130,28 @@ json_t *eval_settings(const eval *e)
 
 json_t *eval_case(const eval *e, const config *c, const char *id)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:O, s:s}", "record", "case", "id", id, "task", e->task, "config", c->name,
-                     "options", c->options, "model", model_name(e));
+    json_t *one = json_pack("{s:s, s:s, s:s, s:s, s:O, s:s}", "record", "case", "id", id, "task", e->task, "config",
+                            c->name, "options", c->options, "model", model_name(e));
+    if (one && e->opt->models.n)
+        json_object_set_new(one, "model_bytes", json_integer((json_int_t)model_bytes(e)));
+    return one;
+}
+
+void eval_id(const eval *e, const config *c, const char *name, char *buf, size_t cap)
+{
+    if (e->opt->models.n)
+        snprintf(buf, cap, "%s/%s/%s/%s", e->task, model_name(e), c->name, name);
+    else
+        snprintf(buf, cap, "%s/%s/%s", e->task, c->name, name);
+}
+
+int eval_has(const eval *e, const config *c, const char *id, bool *has)
+{
+    int rc = results_has(e->results, id, c->options, has);
+    const json_t *bytes = rc || !*has ? NULL : json_object_get(results_find(e->results, id), "model_bytes");
+    if (!bytes || (uint64_t)json_integer_value(bytes) == model_bytes(e))
+        return rc;
+    return cli_fail(EXIT_USAGE, "%s was asked of another model named %s: choose another --out", id, model_name(e));
 }
 
 int eval_open_results(eval *e, json_t *settings)
@@ -87,7 +162,7 @@ int eval_open_results(eval *e, json_t *settings)
 int eval_plan(eval *e, const config *c, const char *id, int64_t tokens)
 {
     bool has;
-    int rc = results_has(e->results, id, c->options, &has);
+    int rc = eval_has(e, c, id, &has);
     if (!rc && !has) {
         e->total += tokens;
         e->cases_left++;
@@ -98,8 +173,11 @@ int eval_plan(eval *e, const config *c, const char *id, int64_t tokens)
 void eval_run(eval *e)
 {
     e->bar = progress_start(e->task, e->opt->quiet);
-    if (!e->opt->quiet)
-        cli_note("%d cases to run, %zu are there already", e->cases_left, json_array_size(results_cases(e->results)));
+    size_t there = json_array_size(results_cases(e->results));
+    if (!e->opt->quiet && e->opt->models.n > 1)
+        cli_note("%s: %d cases to run, %zu of all models are there already", model_name(e), e->cases_left, there);
+    else if (!e->opt->quiet)
+        cli_note("%d cases to run, %zu are there already", e->cases_left, there);
 }
 
 int eval_interrupted(const eval *e)

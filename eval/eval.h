@@ -22,7 +22,8 @@ typedef struct config {
 typedef struct eval {
     const options *opt;
     const char *task;
-    reattn_model *model; /* NULL with a server */
+    reattn_model *model; /* the one at hand; NULL with a server */
+    int model_at;        /* its number, of opt->models if the task takes several */
     server *server;      /* of --url, or NULL */
     config *configs;     /* [n_configs] */
     int n_configs;
@@ -31,21 +32,35 @@ typedef struct eval {
     progress bar;
     int64_t done, total; /* tokens to be read, of all cases that are not there yet */
     int cases_left;
+    bool tolerant; /* what the engine refuses is a result, and not the end */
+    char refused[504];
 } eval;
 
-/* Reads the configurations and loads the model. */
+/* Returned, with nothing printed, where the engine refused something and `refused` says why. */
+enum { EVAL_REFUSED = 100 };
+/* The engine's error: the end, or if the run is tolerant EVAL_REFUSED. */
+int eval_refuse(eval *e, const config *c, const reattn_error *err);
+
+/* Reads the configurations and loads the (first) model. */
 int eval_start(eval *e, const options *opt, const char *task);
+/* Goes on to the next model; *more is false if there is none. */
+int eval_next_model(eval *e, bool *more);
 void eval_end(eval *e);
 
-/* The settings that every task has; the task adds its own. */
+/* The settings that every task has; the task adds its own. Where a task takes several models, it is the cases that have
+ * them. */
 json_t *eval_settings(const eval *e);
 /* The members that every case has. */
 json_t *eval_case(const eval *e, const config *c, const char *id);
+/* The id of a case: task, model where there may be several, configuration, and the task's own name for it. */
+void eval_id(const eval *e, const config *c, const char *name, char *buf, size_t cap);
+/* The case is there already. An error if it is there with other options or of another model of that name. */
+int eval_has(const eval *e, const config *c, const char *id, bool *has);
 /* Opens --out (or keeps results in memory); takes over the settings. */
 int eval_open_results(eval *e, json_t *settings);
 /* True in *has if the case is there; if not, it is counted with the tokens that it will read. */
 int eval_plan(eval *e, const config *c, const char *id, int64_t tokens);
-/* Starts the clock after all cases were planned. */
+/* Starts the clock after all cases (of a model) were planned. */
 void eval_run(eval *e);
 /* Ctrl-C: says how far it came and returns EXIT_INTERRUPTED. */
 int eval_interrupted(const eval *e);
@@ -76,5 +91,6 @@ int eval_longbench(const options *opt);
 int eval_leval(const options *opt);
 int eval_plot(const options *opt);
 int eval_sources(const options *opt);
+int eval_compare(const options *opt);
 
 #endif

@@ -9,32 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "needles.h"
+#include "niah.h"
 #include "pivot.h"
 #include "recall.h"
-#include "suite.h"
 
 enum { ANSWER = 16 };
 
 static const char question_raw[] = "\n\nQuestion: What is the {key}?\nAnswer: The {key} is:";
 static const char question_chat[] = "\n\nWhat is the {key} mentioned in the text above? "
                                     "Answer with the number only.";
-
-typedef struct niah {
-    suite suite;
-    numbers lengths, depths, seeds;
-    haystack *haystacks; /* [n_haystacks] */
-    int n_haystacks;
-    text question; /* with {key} */
-    bool shared;
-    int64_t n_answer;
-    recalls *recalls; /* of `eval recall`, while a configuration runs */
-    /* The text at hand, which the questions of all depths share. */
-    int64_t cell;    /* -1: none */
-    needle *needles; /* [depths.n] */
-    text hay;
-    int rounds;
-} niah;
 
 /* The first run of digits of an answer, commas between digits left out. */
 static void first_number(const char *s, char *buf, size_t cap)
@@ -94,9 +77,9 @@ static int read_options(niah *j, const options *opt)
     return rc ? rc : eval_read_haystacks(opt, &j->haystacks, &j->n_haystacks);
 }
 
-static json_t *settings_of(const niah *j)
+void niah_settings(const niah *j, json_t *s)
 {
-    json_t *s = eval_settings(&j->suite.eval), *depths = json_array();
+    json_t *depths = json_array();
     for (int i = 0; i < j->depths.n; i++)
         json_array_append_new(depths, json_integer(j->depths.v[i]));
     json_object_set_new(s, "question", json_stringn(j->question.data, j->question.len));
@@ -105,7 +88,6 @@ static json_t *settings_of(const niah *j)
     if (j->shared) /* what one text carries depends on them */
         json_object_set(s, "depths", depths);
     json_decref(depths);
-    return s;
 }
 
 /* ---------------------------------------------------------------------------------------------- cases -------- */
@@ -176,9 +158,10 @@ static int make_text(niah *j, int64_t i)
     place p = place_of(j, i);
     int64_t cell = j->shared ? i / j->depths.n : i;
     text ask = {0};
-    if (cell == j->cell)
+    if (cell == j->cell && j->model == j->suite.eval.model_at)
         return EXIT_DONE;
     j->cell = -1;
+    j->model = j->suite.eval.model_at;
     free(j->needles);
     j->needles = NULL;
     int rc = needles_draw(p.seed, &j->depths, &j->needles);
@@ -202,6 +185,8 @@ static int make_case(suite *s, int64_t i, sample *out)
     int rc = make_text(j, i);
     if (rc)
         return rc;
+    if (j->masses)
+        masses_measure(j->masses, true); /* until the answer begins */
     const needle *n = &j->needles[p.depth];
     out->limit = j->n_answer;
     out->expected = json_string(n->value);
@@ -248,45 +233,37 @@ static int inspect(suite *s, target *t, const text *sent, sample *one)
     passage p;
     int rc = find_needle(j, target_session(t), sent, one, &p);
     json_t *recalled = rc ? NULL : recall_measure(j->recalls, s->eval.model, target_session(t), &p);
-    if (!rc && recalled)
+    json_t *held = recalled ? masses_json(j->masses) : NULL;
+    masses_measure(j->masses, false);
+    if (held) {
         json_object_update(one->own, recalled);
+        json_object_update(one->own, held);
+    }
     json_decref(recalled);
-    return rc || recalled ? rc : EXIT_FAILED;
+    json_decref(held);
+    return rc || held ? rc : EXIT_FAILED;
 }
 
 static int watch(suite *s, target *t, bool open)
 {
     niah *j = s->task;
-    if (open)
-        return recalls_watch(target_session(t), &j->recalls);
+    if (open) {
+        int rc = recalls_watch(target_session(t), &j->recalls);
+        return rc ? rc : masses_open(target_session(t), &j->masses);
+    }
     recalls_free(j->recalls);
+    masses_close(j->masses);
     j->recalls = NULL;
+    j->masses = NULL;
     return EXIT_DONE;
 }
 
 /* ------------------------------------------------------------------------------------------- the tasks ------- */
 
-static int run(niah *j, const options *opt, const char *task)
+int niah_start(niah *j, const options *opt)
 {
-    const pivot tables[] = {
-        {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0, false},
-        {{"haystack"}, "config", "length", "score", "% exact", 100, 1, false},
-        {{"config", "haystack"},
-         "length",
-         "depth",
-         "value_share",
-         "% of layers and heads that hold the number",
-         100,
-         0,
-         false},
-        {{"haystack"}, "config", "length", "value_share", "% of layers and heads that hold the number", 100, 1, false}};
-    bool recall = !strcmp(task, "recall");
     suite *s = &j->suite;
-    int rc = eval_start(&s->eval, opt, task);
-    if (!rc)
-        rc = read_options(j, opt);
-    if (rc)
-        return rc;
+    int rc = read_options(j, opt);
     s->task = j;
     s->n = (int64_t)j->n_haystacks * j->seeds.n * j->lengths.n * j->depths.n;
     for (int i = 0; i < j->lengths.n; i++)
@@ -295,22 +272,53 @@ static int run(niah *j, const options *opt, const char *task)
     s->cost = cost_of;
     s->make = make_case;
     s->score = score;
+    j->cell = -1;
+    return rc;
+}
+
+void niah_free(niah *j)
+{
+    eval_free_haystacks(j->haystacks, j->n_haystacks);
+    numbers_free(&j->lengths);
+    numbers_free(&j->depths);
+    numbers_free(&j->seeds);
+    free(j->needles);
+    text_free(&j->hay);
+    text_free(&j->question);
+}
+
+static int run(niah *j, const options *opt, const char *task)
+{
+    static const char held[] = "% of layers and heads that hold the number";
+    static const char mass[] = "% of the exact attention in scope";
+    const pivot tables[] = {
+        {{"config", "haystack"}, "length", "depth", "score", "% exact", 100, 0, false},
+        {{"haystack"}, "config", "length", "score", "% exact", 100, 1, false},
+        {{"config", "haystack"}, "length", "depth", "value_share", held, 100, 0, false},
+        {{"haystack"}, "config", "length", "value_share", held, 100, 1, false},
+        {{"config", "haystack"}, "length", "depth", "mass_share", mass, 100, 1, false},
+        {{"haystack"}, "config", "length", "mass_share", mass, 100, 1, false},
+        {{"haystack"}, "config", "length", "rotated_share", "% of the exact rotated attention in scope", 100, 1, false},
+        {{"config", "haystack"}, "layer", "head", "mass_heads", mass, 100, 0, false}};
+    bool recall = !strcmp(task, "recall");
+    suite *s = &j->suite;
+    int rc = eval_start(&s->eval, opt, task);
+    if (!rc)
+        rc = niah_start(j, opt);
+    if (rc)
+        return rc;
     s->inspect = recall ? inspect : NULL;
     s->watch = recall ? watch : NULL;
-    return suite_run(s, settings_of(j), tables, recall ? 4 : 2);
+    json_t *settings = eval_settings(&s->eval);
+    niah_settings(j, settings);
+    return suite_run(s, settings, tables, recall ? sizeof tables / sizeof *tables : 2);
 }
 
 static int start(const options *opt, const char *task)
 {
-    niah j = {.cell = -1};
+    niah j = {0};
     int rc = run(&j, opt, task);
-    eval_free_haystacks(j.haystacks, j.n_haystacks);
-    numbers_free(&j.lengths);
-    numbers_free(&j.depths);
-    numbers_free(&j.seeds);
-    free(j.needles);
-    text_free(&j.hay);
-    text_free(&j.question);
+    niah_free(&j);
     eval_end(&j.suite.eval);
     return rc;
 }

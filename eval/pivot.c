@@ -8,9 +8,20 @@
 
 #include "cli.h"
 
+static const char model_config[] = "model, config";
+
 /* A member as text, to be a heading. */
 static void heading(const json_t *one, const char *member, char *buf, size_t cap)
 {
+    if (member == model_config) {
+        heading(one, "model", buf, cap);
+        size_t n = strlen(buf);
+        if (n + 2 < cap) {
+            memcpy(buf + n, ", ", 3);
+            heading(one, "config", buf + n + 2, cap - n - 2);
+        }
+        return;
+    }
     const json_t *v = json_object_get(one, member);
     if (json_is_string(v))
         snprintf(buf, cap, "%s", json_string_value(v));
@@ -53,6 +64,16 @@ static void add_cell(json_t *cells, const char *row, const char *column, double 
     double sum = json_number_value(json_array_get(cell, 0)) + value;
     json_int_t count = json_integer_value(json_array_get(cell, 1)) + 1;
     json_object_set_new(cells, key, json_pack("[f, I]", sum, count));
+}
+
+static void add_value(pivot_table *t, const char *row, const char *column, double value)
+{
+    insert(t->rows, row);
+    insert(t->columns, column);
+    add_cell(t->cells, row, column, value);
+    add_cell(t->cells, row, "", value);
+    add_cell(t->cells, "", column, value);
+    add_cell(t->cells, "", "", value);
 }
 
 /* Cells: row TAB column -> [sum, count]; "" stands for all rows, and for all columns. */
@@ -116,25 +137,47 @@ static pivot_table table_of(const json_t *cases, const pivot *p, const char *gro
     snprintf(t.title, sizeof t.title, "%s", group);
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *one = json_array_get(cases, i), *value = json_object_get(one, p->value);
-        char name[512], row[128], column[128];
+        char name[512], row[256], column[256];
         group_of(one, p, name, sizeof name);
-        if (strcmp(name, group) || !json_is_number(value))
+        if (strcmp(name, group))
             continue;
         heading(one, p->row, row, sizeof row);
         heading(one, p->column, column, sizeof column);
-        insert(t.rows, row);
-        insert(t.columns, column);
-        double v = json_number_value(value);
-        add_cell(t.cells, row, column, v);
-        add_cell(t.cells, row, "", v);
-        add_cell(t.cells, "", column, v);
-        add_cell(t.cells, "", "", v);
+        t.cases += json_is_number(value) || json_array_size(value);
+        if (json_is_number(value))
+            add_value(&t, row, column, json_number_value(value));
+        for (size_t r = 0; r < json_array_size(value); r++)
+            for (size_t c = 0; c < json_array_size(json_array_get(value, r)); c++) {
+                snprintf(row, sizeof row, "%zu", r);
+                snprintf(column, sizeof column, "%zu", c);
+                add_value(&t, row, column, json_number_value(json_array_get(json_array_get(value, r), c)));
+            }
     }
     return t;
 }
 
-int pivot_tables(const json_t *cases, const pivot *p, pivot_table **tables)
+/* Where cases are of several models, a configuration is one of them, too. */
+static pivot with_models(const json_t *cases, pivot p)
 {
+    const char **names[PIVOT_GROUPS + 2] = {&p.row, &p.column};
+    json_t *models = json_array();
+    for (int i = 0; i < PIVOT_GROUPS; i++)
+        names[2 + i] = &p.group[i];
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        char name[512];
+        heading(json_array_get(cases, i), "model", name, sizeof name);
+        insert(models, name);
+    }
+    for (int i = 0; i < PIVOT_GROUPS + 2 && json_array_size(models) > 1; i++)
+        if (*names[i] && !strcmp(*names[i], "config"))
+            *names[i] = model_config;
+    json_decref(models);
+    return p;
+}
+
+int pivot_tables(const json_t *cases, const pivot *wanted, pivot_table **tables)
+{
+    const pivot with = with_models(cases, *wanted), *p = &with;
     json_t *groups = json_array();
     int n = 0;
     for (size_t i = 0; i < json_array_size(cases); i++) {
@@ -169,7 +212,7 @@ void pivot_tables_free(pivot_table *tables, int n)
 /* A mean over configurations says nothing. */
 static bool has_mean(const char *member)
 {
-    return strcmp(member, "config") != 0;
+    return strcmp(member, "config") != 0 && strcmp(member, model_config) != 0;
 }
 
 static void print_row(FILE *out, const pivot_table *t, int row, int first, int width)
@@ -192,14 +235,12 @@ static void print_table(FILE *out, const pivot_table *t)
 {
     const pivot *p = &t->p;
     int first = (int)strlen(p->row), width = p->decimals ? 5 + p->decimals : 4, rows = pivot_rows(t);
-    long count;
-    pivot_mean(t, -1, -1, &count);
     for (int r = 0; r < rows; r++) {
         int n = (int)strlen(pivot_row(t, r));
         first = n > first ? n : first;
     }
     fprintf(out, "%s%s%s by %s and %s, %ld cases\n%*s", t->title, *t->title ? ": " : "", p->unit, p->row, p->column,
-            count, first, p->row);
+            t->cases, first, p->row);
     for (int c = 0; c < pivot_columns(t); c++)
         fprintf(out, "  %*s", width, pivot_column(t, c));
     if (has_mean(p->column))
@@ -228,7 +269,7 @@ static void add_table(json_t *list, const pivot_table *t)
     double all = pivot_mean(t, -1, -1, &count);
     json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:f, s:I}", "group", t->title, "row", t->p.row,
                                           "column", t->p.column, "value", t->p.value, "rows", rows, "mean", all,
-                                          "cases", (json_int_t)count));
+                                          "cases", (json_int_t)t->cases));
 }
 
 int pivot_report(bool json, const results *r, const pivot *wanted, int n)

@@ -11,14 +11,16 @@ enum { PIVOT_GROUPS = 3 };
 
 typedef struct pivot {
     const char *group[PIVOT_GROUPS]; /* members whose values together name a table; unused ones are NULL */
-    const char *row, *column, *value;
-    const char *unit; /* of the numbers, in the heading */
+    const char *row, *column, *value; /* a value [..][..] of numbers is in the rows and columns of its indices */
+    const char *unit;                 /* of the numbers, in the heading */
     double scale;     /* factor on the mean */
     int decimals;
     bool exponential; /* e to the mean is shown: perplexity from log-likelihoods */
 } pivot;
 
-/* Prints the tables of all cases: rows and columns in ascending order (numbers) or as they come (names), the last
+/* Where the cases are of several models, "config" stands for model and configuration.
+ *
+ * Prints the tables of all cases: rows and columns in ascending order (numbers) or as they come (names), the last
  * row and column are means of all. A table that would have one row and one column only is left out, unless it is the
  * first. With `json` one object: {"settings", "tables": [{"group", "row", "column", "value", "rows": {row: {column:
  * mean}}, "mean", "cases"}]}. */
@@ -29,6 +31,7 @@ typedef struct pivot_table {
     pivot p;
     char title[512];
     json_t *rows, *columns, *cells;
+    long cases; /* that have the value */
 } pivot_table;
 
 /* Tables that are not empty; their number. *tables is freed by pivot_tables_free. */

@@ -1,14 +1,17 @@
 /* plot.c - reattn eval plot: pictures of results. A grid of lengths and depths becomes a heat map for each
- * configuration and text, perplexity a curve by position with a line for each configuration. */
+ * configuration and text, as does one of layers and heads; perplexity a curve by position with a line for each
+ * configuration; what was recalled a strip over the text; a comparison curves by length. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "chart.h"
+#include "compare.h"
 #include "draw.h"
 #include "eval.h"
 #include "pivot.h"
+#include "plot.h"
 
 /* ------------------------------------------------------------------------------------------- heat map -------- */
 
@@ -17,7 +20,8 @@ enum { CELL_W = 54, CELL_H = 24, LEFT = 64, TOP = 56, RIGHT = 24, BOTTOM = 48, B
 static void heat_map(drawing *d, const pivot_table *t, const char *title, double y0)
 {
     char s[64];
-    int rows = pivot_rows(t), columns = pivot_columns(t); /* rows are lengths, and go along x; columns are depths */
+    int rows = pivot_rows(t), columns = pivot_columns(t); /* rows go along x */
+    bool grid = !strcmp(t->p.row, "length");
     draw_text(d, LEFT, y0 + 20, 0, 13, false, draw_black, title);
     long n;
     snprintf(s, sizeof s, "mean %.1f %%", 100 * pivot_mean(t, -1, -1, &n));
@@ -37,8 +41,9 @@ static void heat_map(drawing *d, const pivot_table *t, const char *title, double
     double bottom = y0 + TOP + columns * CELL_H;
     for (int r = 0; r < rows; r++)
         draw_text(d, LEFT + (r + 0.5) * CELL_W, bottom + 15, 0.5, 11, false, draw_black, pivot_row(t, r));
-    draw_text(d, LEFT + rows * CELL_W / 2.0, bottom + 34, 0.5, 11, false, draw_grey, "length (tokens)");
-    draw_text(d, 16, y0 + TOP + columns * CELL_H / 2.0, 0.5, 11, true, draw_grey, "depth (%)");
+    draw_text(d, LEFT + rows * CELL_W / 2.0, bottom + 34, 0.5, 11, false, draw_grey,
+              grid ? "length (tokens)" : t->p.row);
+    draw_text(d, 16, y0 + TOP + columns * CELL_H / 2.0, 0.5, 11, true, draw_grey, grid ? "depth (%)" : t->p.column);
     double x = LEFT + rows * CELL_W + 18, h = columns * CELL_H - 1;
     for (int i = 0; i < 50; i++)
         draw_rect(d, x, y0 + TOP + h * i / 50, 12, h / 50 + 0.5, draw_score_color(1 - i / 49.0));
@@ -46,9 +51,14 @@ static void heat_map(drawing *d, const pivot_table *t, const char *title, double
     draw_text(d, x + 17, y0 + TOP + h, 0, 10, false, draw_grey, "0 %");
 }
 
+/* A value that is a number in each case, or one for each layer and head. */
 static int plot_grid(const json_t *cases, const char *value, const char *path)
 {
-    const pivot p = {{"config", "haystack"}, "length", "depth", value, "", 1, 0, false};
+    pivot p = {{"config", "haystack"}, "length", "depth", value, "", 1, 0, false};
+    if (json_is_array(json_object_get(json_array_get(cases, 0), value))) {
+        p.row = "layer";
+        p.column = "head";
+    }
     pivot_table *tables;
     int n = pivot_tables(cases, &p, &tables), rc;
     double width = 0, height = 0;
@@ -61,7 +71,7 @@ static int plot_grid(const json_t *cases, const char *value, const char *path)
     }
     drawing *d = NULL;
     rc = n ? draw_open(path, width, height, &d)
-           : cli_fail(EXIT_FAILED, "there are no cases with length, depth and %s", value);
+           : cli_fail(EXIT_FAILED, "there are no cases with %s, %s and %s", p.row, p.column, value);
     double y = 0;
     for (int i = 0; i < n && !rc; i++) {
         heat_map(d, &tables[i], pivot_title(&tables[i]), y);
@@ -119,8 +129,14 @@ static int draw_curves(const pivot_table *tables, int n, const char *name, const
     for (int i = 0; i < n && !rc; i++) {
         const pivot_table *t = &tables[i];
         read_lines(t, line, point);
-        panels[i] = (chart_panel){pivot_title(t), "position (tokens)", CHART_LINEAR, scale_of(line, pivot_columns(t)),
-                                  line,           pivot_columns(t)};
+        panels[i] = (chart_panel){pivot_title(t),
+                                  "position (tokens)",
+                                  CHART_LINEAR,
+                                  scale_of(line, pivot_columns(t)),
+                                  line,
+                                  pivot_columns(t),
+                                  0,
+                                  0};
         line += pivot_columns(t);
         point += (size_t)pivot_rows(t) * (size_t)pivot_columns(t);
     }
@@ -165,6 +181,18 @@ static int read_cases(const options *opt, json_t **out)
     return rc;
 }
 
+/* What `run --trace` writes has no settings at its head. */
+static bool is_trace(const char *path)
+{
+    char line[4096];
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : NULL; /* standard input is read once, by whoever reads it all */
+    size_t n = f ? fread(line, 1, sizeof line - 1, f) : 0;
+    line[n] = 0;
+    if (f)
+        fclose(f);
+    return !strncmp(line, "{\"token\":", 9);
+}
+
 int eval_plot(const options *opt)
 {
     json_t *cases = NULL;
@@ -173,9 +201,15 @@ int eval_plot(const options *opt)
         return cli_fail(EXIT_USAGE, "eval plot needs a file of results: reattn eval plot FILE.jsonl -o FILE.svg");
     if (!opt->out)
         return cli_fail(EXIT_USAGE, "eval plot needs the picture's name: -o FILE.svg or -o FILE.png");
+    if (is_trace(opt->files[0]))
+        return plot_traces(opt->files, opt->n_files, opt->out);
     int rc = read_cases(opt, &cases);
     const json_t *first = json_array_get(cases, 0);
-    if (!rc && json_object_get(first, "position"))
+    if (!rc && json_object_get(first, "test"))
+        rc = compare_plot(cases, opt->out);
+    else if (!rc && v->value && !strcmp(v->value, "recalled"))
+        rc = plot_recalled(cases, opt->out);
+    else if (!rc && json_object_get(first, "position"))
         rc = plot_curves(cases, v->value ? v->value : "ppl", opt->out);
     else if (!rc && json_object_get(first, "depth"))
         rc = plot_grid(cases, v->value ? v->value : "score", opt->out);

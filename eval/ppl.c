@@ -13,6 +13,7 @@
 #include "load.h"
 #include "metric_softmax.h"
 #include "pivot.h"
+#include "ppl.h"
 
 typedef struct ppl {
     eval eval;
@@ -42,18 +43,20 @@ typedef struct reading {
 
 static void id_of(const reading *r, int64_t from, char *buf, size_t cap)
 {
-    snprintf(buf, cap, "ppl/%s/%s/%lld/%lld", r->config->name, r->haystack->name, (long long)r->seed, (long long)from);
+    char name[512];
+    snprintf(name, sizeof name, "%s/%lld/%lld", r->haystack->name, (long long)r->seed, (long long)from);
+    eval_id(&r->job->eval, r->config, name, buf, cap);
 }
 
 /* Writes the bucket that ends before `end` and begins the next one. What is at position 0 nothing predicts. */
 static int finish_bucket(reading *r, int64_t end)
 {
-    char id[512];
+    char id[1024];
     bool has;
     eval *e = &r->job->eval;
     int64_t from = end - r->job->bucket;
     id_of(r, from, id, sizeof id);
-    int rc = results_has(e->results, id, r->config->options, &has);
+    int rc = eval_has(e, r->config, id, &has);
     if (!rc && !has) {
         double nll = r->nll / (double)r->n;
         json_t *one = eval_case(e, r->config, id);
@@ -133,33 +136,33 @@ static int read_pieces(reading *r)
 /* True in *all if every bucket is there. */
 static int is_done(const reading *r, bool *all)
 {
-    char id[512];
+    char id[1024];
     int rc = EXIT_DONE;
     *all = true;
     for (int64_t from = 0; from + r->job->bucket <= r->job->length && *all && !rc; from += r->job->bucket) {
         id_of(r, from, id, sizeof id);
-        rc = results_has(r->job->eval.results, id, r->config->options, all);
+        rc = eval_has(&r->job->eval, r->config, id, all);
     }
     return rc;
 }
 
-static int text_tokens(const ppl *j, const haystack *h, int64_t seed, int32_t **tokens)
+int ppl_tokens(const eval *e, const haystack *h, int64_t seed, int64_t length, int32_t **tokens)
 {
     text hay = {0};
     int rounds;
     int64_t n = 0;
     /* At most 8 bytes a token is more than enough for prose; a text with longer ones is taken whole. */
-    size_t most = (size_t)j->length * 8 < h->text.len ? (size_t)j->length * 8 : h->text.len;
+    size_t most = (size_t)length * 8 < h->text.len ? (size_t)length * 8 : h->text.len;
     int rc = haystack_take(h, seed, most, &hay, &rounds) ? EXIT_DONE : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc)
-        rc = load_tokens(j->eval.model, hay.data, hay.len, true, tokens, &n);
+        rc = load_tokens(e->model, hay.data, hay.len, true, tokens, &n);
     text_free(&hay);
-    if (!rc && n < j->length) {
+    if (!rc && n < length) {
         free(*tokens);
         rc = cli_fail(EXIT_USAGE,
                       "%s has %lld tokens, fewer than --lengths %lld: what is read twice is no longer hard to "
                       "predict",
-                      h->name, (long long)n, (long long)j->length);
+                      h->name, (long long)n, (long long)length);
     }
     return rc;
 }
@@ -170,7 +173,7 @@ static int run_text(ppl *j, const config *c, const haystack *h, int64_t seed)
     int32_t *tokens;
     bool done;
     int rc = is_done(&r, &done);
-    if (rc || done || (rc = text_tokens(j, h, seed, &tokens)))
+    if (rc || done || (rc = ppl_tokens(&j->eval, h, seed, j->length, &tokens)))
         return rc;
     r.tokens = tokens;
     rc = load_session(&c->opt, j->eval.model, j->length, &r.session);
@@ -200,10 +203,6 @@ static int run_text(ppl *j, const config *c, const haystack *h, int64_t seed)
 
 static int read_options(ppl *j, const options *opt)
 {
-    reattn_model_info info;
-    reattn_model_get_info(j->eval.model, &info);
-    j->trained = info.n_ctx_train;
-    j->n_vocab = info.n_vocab;
     j->bucket = opt->eval.bucket;
     int rc = numbers_read("--lengths", opt->eval.lengths, 2, INT64_C(1) << 32, &j->lengths);
     for (int i = 0; i < j->lengths.n; i++)
@@ -248,6 +247,21 @@ static int plan_text(ppl *j, const config *c, const haystack *h, int64_t seed)
     return rc;
 }
 
+static int run_model(ppl *j)
+{
+    reattn_model_info info;
+    reattn_model_get_info(j->eval.model, &info);
+    j->trained = info.n_ctx_train;
+    j->n_vocab = info.n_vocab;
+    int rc = for_each(j, plan_text);
+    if (rc)
+        return rc;
+    eval_run(&j->eval);
+    rc = for_each(j, run_text);
+    progress_clear();
+    return rc;
+}
+
 static int run(ppl *j, const options *opt)
 {
     const pivot tables[] = {
@@ -259,13 +273,11 @@ static int run(ppl *j, const options *opt)
         rc = read_options(j, opt);
     if (!rc)
         rc = eval_open_results(&j->eval, settings_of(j));
-    if (!rc)
-        rc = for_each(j, plan_text);
-    if (rc)
-        return rc;
-    eval_run(&j->eval);
-    rc = for_each(j, run_text);
-    progress_clear();
+    for (bool more = true; more && !rc;) {
+        rc = run_model(j);
+        if (!rc)
+            rc = eval_next_model(&j->eval, &more);
+    }
     if (rc == EXIT_INTERRUPTED)
         return eval_interrupted(&j->eval);
     return rc ? rc : pivot_report(opt->json, j->eval.results, tables, opt->eval.kl ? 3 : 1);

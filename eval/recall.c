@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "passages.h"
+
+enum { PASSAGES = 3 };
+
 /* What the last step had in scope. */
 typedef struct scope {
     bool all;
@@ -20,6 +24,20 @@ static scope scope_of(const reattn_session *session, const recalled_span *spans,
     reattn_stats stats;
     reattn_session_get_stats(session, &stats);
     return (scope){!strcmp(p->policy, "native") || stats.scope_max >= length, p->keep, length - p->local, spans, n};
+}
+
+/* The words of what one step recalled. */
+static json_t *quote(const reattn_model *model, const reattn_session *session, const recalled_run *runs, size_t n,
+                     int n_layer)
+{
+    passages p = {0};
+    json_t *list = NULL;
+    if (!passages_start(&p, reattn_session_length(session), n_layer)) {
+        passages_add(&p, runs, n);
+        list = passages_json(&p, model, reattn_session_tokens(session), PASSAGES);
+    }
+    passages_free(&p);
+    return list;
 }
 
 /* Tokens of [first, end) in the scope of one head of a layer. */
@@ -60,13 +78,19 @@ json_t *recall_measure(const recalls *r, const reattn_model *model, const reattn
     for (size_t i = 0; i < n_runs; i++)
         json_array_append_new(
             list, json_pack("[I, I, i]", (json_int_t)runs[i].first, (json_int_t)runs[i].count, runs[i].layers));
+    json_t *quoted = quote(model, session, runs, n_runs, info.n_layer);
     free(runs);
     double all = (double)info.n_layer * info.n_head_kv;
-    json_t *out = json_pack("{s:I, s:f, s:f, s:o, s:o}", "needle_token", (json_int_t)p->first, "value_share",
-                            values / all, "needle_share", needles / all, "layers", layers, "recalled", list);
-    if (!out)
+    json_t *out =
+        json_pack("{s:I, s:I, s:f, s:f, s:b, s:o, s:o, s:o*}", "needle_token", (json_int_t)p->first, "needle_tokens",
+                  (json_int_t)(p->end - p->first), "value_share", values / all, "needle_share", needles / all,
+                  "everything", s.all, "layers", layers, "recalled", list, "passages", quoted);
+    if (out && quoted)
+        return out;
+    if (quoted)
         cli_fail(EXIT_FAILED, "out of memory");
-    return out;
+    json_decref(out);
+    return NULL;
 }
 
 int recall_locate(const reattn_model *model, const char *text, size_t len, const int32_t *tokens, int64_t n,

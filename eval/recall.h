@@ -15,11 +15,13 @@ typedef struct passage {
 } passage;
 
 /* Call after a prompt was read (with the session's stats reset before it) and before anything else is. A new object:
- *   needle_token  where the passage begins
+ *   needle_token, needle_tokens  where the passage begins, and how long it is
  *   value_share   share of the layers' KV heads whose scope holds the whole value
  *   needle_share  mean share of the passage's tokens in scope, over layers and KV heads
+ *   everything    true if the scope was the whole text
  *   layers        [n_layer] value_share by layer
  *   recalled      [[first token, tokens, layers that recalled them], ...]
+ *   passages      those recalled most: [{"first", "count", "share", "text"}, ...] (passages.h)
  * NULL if there is no memory (and the error was printed). */
 json_t *recall_measure(const recalls *r, const reattn_model *model, const reattn_session *session, const passage *p);
 

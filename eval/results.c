@@ -178,7 +178,7 @@ static void drop_timings(json_t *one)
     json_object_foreach_safe(one, next, key, value)
     {
         size_t n = strlen(key);
-        if (!strcmp(key, "ms") || (n > 3 && !strcmp(key + n - 3, "_ms")))
+        if (!strcmp(key, "ms") || !strcmp(key, "timings") || (n > 3 && !strcmp(key + n - 3, "_ms")))
             json_object_del(one, key);
     }
 }

@@ -12,7 +12,7 @@
 typedef struct results results;
 
 /* Takes over `settings`. A file that was begun with other settings is an error that names the first that differs. path
- * NULL: nothing is written. With `timings` false members named "ms" or "..._ms" are left out. */
+ * NULL: nothing is written. With `timings` false members named "ms", "..._ms" or "timings" are left out. */
 int results_open(const char *path, json_t *settings, bool timings, results **out);
 /* The case is there already. An error if it is there with other options. */
 int results_has(results *r, const char *id, const json_t *options, bool *has);

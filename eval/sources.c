@@ -8,19 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "draw.h"
 #include "eval.h"
 #include "generate.h"
 #include "interrupt.h"
 #include "load.h"
+#include "passages.h"
 #include "recalls.h"
+#include "strip.h"
 
-enum { BINS = 600, MOST_ROWS = 64, ANSWER = 32, PASSAGES = 6 };
-
-typedef struct row {
-    char label[48];   /* the token of the answer */
-    float bins[BINS]; /* largest share of layers in each part of the text */
-} row;
+enum { MOST_ROWS = 64, ANSWER = 32, PASSAGES = 6 };
 
 typedef struct sources {
     const options *opt;
@@ -31,10 +27,9 @@ typedef struct sources {
     text message, template, answer;
     int32_t *tokens; /* [n] of the prompt */
     int64_t n;
-    int n_layer;
-    double *share; /* [n] of layers, mean over the answer's tokens */
-    row *rows;     /* [n_rows] */
-    int n_rows, n_steps;
+    passages gathered;
+    strip strip; /* the first row is the whole answer */
+    json_t *passages;
 } sources;
 
 /* ------------------------------------------------------------------------------------------- gather ---------- */
@@ -66,42 +61,23 @@ static int make_tokens(sources *s)
     return rc;
 }
 
-/* A token as a label: whole characters, no line breaks. */
-static void set_label(row *r, const char *piece, int n)
-{
-    text clean = {0}, pending = {0};
-    size_t at = 0;
-    if (utf8_feed(&clean, &pending, piece, (size_t)n) && utf8_feed(&clean, &pending, "", 0))
-        for (int size; at < clean.len && (size = utf8_length(clean.data + at, clean.len - at)) > 0 &&
-                       at + (size_t)size < sizeof r->label;
-             at += (size_t)size)
-            memcpy(r->label + at, (unsigned char)clean.data[at] < ' ' ? " " : clean.data + at, (size_t)size);
-    r->label[at] = 0;
-    text_free(&clean);
-    text_free(&pending);
-}
-
 /* Adds what the step that chose a token recalled. */
 static int gather(sources *s, const char *piece, int n)
 {
     recalled_run *runs;
     size_t n_runs;
     int rc = recalls_runs(s->recalls, &runs, &n_runs);
-    row *r = s->n_rows < MOST_ROWS ? &s->rows[s->n_rows++] : NULL;
-    if (r)
-        set_label(r, piece, n);
-    for (size_t i = 0; i < n_runs && !rc; i++) {
-        double share = (double)runs[i].layers / s->n_layer;
-        for (int64_t t = runs[i].first; t < runs[i].first + runs[i].count && t < s->n; t++) {
-            s->share[t] += share;
-            float *bin = r ? &r->bins[t * BINS / s->n] : NULL;
-            if (bin && share > *bin)
-                *bin = (float)share;
-        }
+    if (rc)
+        return rc;
+    passages_add(&s->gathered, runs, n_runs);
+    if (s->strip.n_rows <= MOST_ROWS) {
+        strip_row *row = &s->strip.rows[s->strip.n_rows++];
+        strip_label(row, piece, (size_t)n);
+        for (size_t i = 0; i < n_runs; i++)
+            strip_add(&s->strip, row, runs[i].first, runs[i].count, (double)runs[i].layers / s->gathered.n_layer);
     }
-    s->n_steps++;
     free(runs);
-    return rc;
+    return EXIT_DONE;
 }
 
 static int answer_step(sources *s, bool *more)
@@ -146,170 +122,62 @@ static int run(sources *s)
     if (rc)
         return rc;
     reattn_model_get_info(s->model, &info);
-    s->n_layer = info.n_layer;
-    s->share = calloc((size_t)s->n, sizeof *s->share);
-    s->rows = calloc(MOST_ROWS, sizeof *s->rows);
-    if (!s->share || !s->rows || !text_append(&s->answer, "", 0))
+    s->strip = (strip){.n = s->n, .rows = calloc(MOST_ROWS + 1, sizeof *s->strip.rows), .n_rows = 1, .tall = true};
+    if (!s->strip.rows || !text_append(&s->answer, "", 0))
         return cli_fail(EXIT_FAILED, "out of memory");
+    if ((rc = passages_start(&s->gathered, s->n, info.n_layer)))
+        return rc;
     interrupt_watch(s->session);
     rc = generate_prompt(s->session, s->tokens, s->n, s->opt->quiet);
     bool more = true;
     for (int64_t i = 0; i < limit && more && !rc; i++)
         rc = answer_step(s, &more);
     interrupt_watch(NULL);
-    for (int64_t t = 0; t < s->n && s->n_steps; t++)
-        s->share[t] /= s->n_steps;
+    if (!rc && !(s->passages = passages_json(&s->gathered, s->model, s->tokens, PASSAGES)))
+        rc = EXIT_FAILED;
     return rc == EXIT_INTERRUPTED ? cli_fail(rc, "interrupted") : rc;
 }
 
-/* ----------------------------------------------------------------------------------------- passages ---------- */
-
-typedef struct passage {
-    int64_t first, end;
-    double share; /* largest share of a token in it */
-} passage;
-
-static int by_share(const void *a, const void *b)
-{
-    double x = ((const passage *)a)->share, y = ((const passage *)b)->share;
-    return (x < y) - (x > y);
-}
-
-/* Tokens around each peak that were recalled at least half as much as the peak; the PASSAGES highest. */
-static int find_passages(const sources *s, passage *out)
-{
-    int n = 0;
-    bool *used = calloc((size_t)s->n, sizeof *used);
-    while (used && n < PASSAGES) {
-        int64_t peak = -1;
-        for (int64_t t = 0; t < s->n; t++)
-            if (!used[t] && s->share[t] > 0 && (peak < 0 || s->share[t] > s->share[peak]))
-                peak = t;
-        if (peak < 0)
-            break;
-        passage p = {peak, peak + 1, s->share[peak]};
-        while (p.first > 0 && !used[p.first - 1] && s->share[p.first - 1] >= 0.5 * p.share)
-            p.first--;
-        while (p.end < s->n && !used[p.end] && s->share[p.end] >= 0.5 * p.share)
-            p.end++;
-        for (int64_t t = p.first; t < p.end; t++)
-            used[t] = true;
-        out[n++] = p;
-    }
-    free(used);
-    qsort(out, (size_t)n, sizeof *out, by_share);
-    return n;
-}
-
-/* The words of tokens [first, end), on one line. */
-static bool quote(const sources *s, int64_t first, int64_t end, text *out)
-{
-    text pending = {0};
-    bool fine = text_append(out, "", 0);
-    for (int64_t t = first; t < end && fine; t++) {
-        char piece[512];
-        int n = reattn_token_bytes(s->model, s->tokens[t], false, piece, sizeof piece);
-        for (int i = 0; i < n && i < (int)sizeof piece; i++)
-            if (piece[i] == '\n' || piece[i] == '\r')
-                piece[i] = ' ';
-        fine = utf8_feed(out, &pending, piece, n > 0 ? (size_t)(n < (int)sizeof piece ? n : (int)sizeof piece) : 0);
-    }
-    fine = fine && utf8_feed(out, &pending, "", 0);
-    text_free(&pending);
-    return fine;
-}
+/* -------------------------------------------------------------------------------------------- output --------- */
 
 static int print(const sources *s)
 {
-    passage list[PASSAGES];
-    int n = find_passages(s, list);
-    json_t *passages = json_array();
+    size_t n = json_array_size(s->passages);
     if (!s->opt->json)
         printf("%s\n\n", s->answer.data);
-    for (int i = 0; i < n; i++) {
-        text words = {0};
-        if (!quote(s, list[i].first, list[i].end, &words))
-            return cli_fail(EXIT_FAILED, "out of memory");
-        if (s->opt->json)
-            json_array_append_new(passages, json_pack("{s:I, s:I, s:f, s:s%}", "first", (json_int_t)list[i].first,
-                                                      "count", (json_int_t)(list[i].end - list[i].first), "share",
-                                                      list[i].share, "text", words.data, words.len));
-        else
-            printf("%d. recalled by %.0f %% of the layers: tokens %lld to %lld, at %.0f %% of the text\n   \"%s\"\n",
-                   i + 1, 100 * list[i].share, (long long)list[i].first, (long long)list[i].end - 1,
-                   100.0 * (double)list[i].first / (double)s->n, words.data);
-        text_free(&words);
+    for (size_t i = 0; i < n && !s->opt->json; i++) {
+        const json_t *p = json_array_get(s->passages, i);
+        long long first = json_integer_value(json_object_get(p, "first"));
+        printf("%zu. recalled by %.0f %% of the layers: tokens %lld to %lld, at %.0f %% of the text\n   \"%s\"\n",
+               i + 1, 100 * json_number_value(json_object_get(p, "share")), first,
+               first + (long long)json_integer_value(json_object_get(p, "count")) - 1,
+               100.0 * (double)first / (double)s->n, json_string_value(json_object_get(p, "text")));
     }
     if (!s->opt->json && !n)
         printf("Nothing was recalled: the scope held the whole text, or the policy recalls nothing.\n");
-    json_t *all = json_pack("{s:s%, s:I, s:i, s:o}", "text", s->answer.data, s->answer.len, "prompt_tokens",
-                            (json_int_t)s->n, "answer_tokens", s->n_steps, "passages", passages);
+    json_t *all = json_pack("{s:s%, s:I, s:i, s:O}", "text", s->answer.data, s->answer.len, "prompt_tokens",
+                            (json_int_t)s->n, "answer_tokens", s->gathered.n_steps, "passages", s->passages);
     int failed = s->opt->json && (!all || json_dumpf(all, stdout, JSON_REAL_PRECISION(9)) || putchar('\n') == EOF);
     json_decref(all);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
 }
 
-/* --------------------------------------------------------------------------------------------- strip --------- */
-
-enum { LABELS = 110, ROW = 14, TOP = 70, SUM = 26, MARGIN = 20 };
-
-static void draw_bins(drawing *d, double y, double h, const float *bins)
+static int draw(sources *s, const char *path)
 {
-    for (int b = 0; b < BINS;) { /* equal neighbours are one rectangle */
-        int end = b + 1;
-        while (end < BINS && bins[end] == bins[b])
-            end++;
-        if (bins[b] > 0)
-            draw_rect(d, LABELS + b, y, end - b, h, draw_density_color(bins[b]));
-        b = end;
-    }
-}
-
-/* What is in scope by rule: the first and the last tokens. */
-static void draw_always(const sources *s, drawing *d, double y, double h)
-{
+    strip *strip = &s->strip;
     const reattn_session_params *p = reattn_session_get_params(s->session);
-    double scale = (double)BINS / (double)s->n, local = s->n > p->local ? (double)(s->n - p->local) * scale : 0;
-    const color shade = {0.92, 0.92, 0.86};
-    draw_rect(d, LABELS, y, (double)(p->keep < s->n ? p->keep : s->n) * scale, h, shade);
-    draw_rect(d, LABELS + local, y, BINS - local, h, shade);
-}
-
-static int draw(const sources *s, const char *path)
-{
-    double height = TOP + SUM + 8 + s->n_rows * ROW + 44;
-    float sum[BINS] = {0};
-    char line[128];
-    drawing *d;
-    int rc = draw_open(path, LABELS + BINS + MARGIN, height, &d);
-    if (rc)
-        return rc;
-    for (int64_t t = 0; t < s->n; t++) {
-        float *bin = &sum[t * BINS / s->n];
-        *bin = s->share[t] > *bin ? (float)s->share[t] : *bin;
-    }
-    draw_text(d, MARGIN, 24, 0, 13, false, draw_black, "What the answer was drawn from");
-    snprintf(line, sizeof line,
+    strip->keep = p->keep;
+    strip->local = p->local;
+    snprintf(strip->title, sizeof strip->title, "What the answer was drawn from");
+    snprintf(strip->note, sizeof strip->note,
              "share of layers that recalled a part of the text, %lld tokens; shaded: always in scope", (long long)s->n);
-    draw_text(d, MARGIN, 42, 0, 10, false, draw_grey, line);
-    draw_always(s, d, TOP, SUM + 8 + s->n_rows * ROW);
-    draw_text(d, LABELS - 8, TOP + SUM / 2.0 + 4, 1, 10, false, draw_black, "whole answer");
-    draw_bins(d, TOP, SUM, sum);
-    for (int i = 0; i < s->n_rows; i++) {
-        double y = TOP + SUM + 8 + i * ROW;
-        draw_text(d, LABELS - 8, y + ROW - 4, 1, 10, false, draw_black, s->rows[i].label);
-        draw_bins(d, y, ROW - 1, s->rows[i].bins);
-    }
-    double bottom = TOP + SUM + 8 + s->n_rows * ROW;
-    const double frame[5][2] = {
-        {LABELS, TOP}, {LABELS + BINS, TOP}, {LABELS + BINS, bottom}, {LABELS, bottom}, {LABELS, TOP}};
-    draw_line(d, frame, 5, 0.5, false, draw_grey);
-    for (int i = 0; i <= 4; i++) {
-        snprintf(line, sizeof line, "%lld", (long long)(s->n * i / 4));
-        draw_text(d, LABELS + BINS * i / 4.0, bottom + 15, i == 4 ? 1 : i ? 0.5 : 0, 10, false, draw_black, line);
-    }
-    draw_text(d, LABELS + BINS / 2.0, bottom + 32, 0.5, 10, false, draw_grey, "token of the prompt");
-    return draw_close(d);
+    snprintf(strip->rows[0].label, sizeof strip->rows[0].label, "whole answer");
+    for (int64_t t = 0; t < s->n; t++)
+        strip_add(strip, &strip->rows[0], t, 1, passages_share(&s->gathered, t));
+    strip->quotes = json_array();
+    for (size_t i = 0; i < json_array_size(s->passages); i++)
+        json_array_append_new(strip->quotes, strip_quote(json_array_get(s->passages, i), ""));
+    return strip_write(strip, 1, path);
 }
 
 int eval_sources(const options *opt)
@@ -321,8 +189,9 @@ int eval_sources(const options *opt)
     if (!rc && opt->out)
         rc = draw(&s, opt->out);
     recalls_free(s.recalls);
-    free(s.share);
-    free(s.rows);
+    passages_free(&s.gathered);
+    strip_free(&s.strip);
+    json_decref(s.passages);
     free(s.tokens);
     text_free(&s.message);
     text_free(&s.template);

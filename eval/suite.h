@@ -26,7 +26,8 @@ void sample_free(sample *s);
 typedef struct suite {
     eval eval; /* first: begun by eval_start */
     void *task;
-    int64_t n, room; /* cases; most tokens of one, answer included (0 = not known: the trained length) */
+    const char *test; /* of a run that has several sorts of cases: the name of this one; else NULL */
+    int64_t n, room;  /* cases; most tokens of one, answer included (0 = not known: the trained length) */
     /* What tells a case from the others of the task, without the configuration. */
     void (*name)(const struct suite *s, int64_t i, char *buf, size_t cap);
     /* About how many tokens will be read for it, if `before` is the case that was read before it (-1 = none). */
@@ -42,7 +43,12 @@ typedef struct suite {
 
 /* The record of a case, if it is there. Borrowed. */
 const json_t *suite_case(const suite *s, const config *c, int64_t i);
-/* Opens the results with the settings (taken over), runs all cases and prints the tables. */
+/* Counts the cases of the model at hand that are not there yet; asks them. In a tolerant run (eval.h) what a
+ * configuration refuses once it refuses for the rest of the cases: their records have "refused", the reason, and no
+ * score; and all records have what target_measure says. */
+int suite_plan(suite *s);
+int suite_ask(suite *s);
+/* Opens the results with the settings (taken over), runs all cases of all models and prints the tables. */
 int suite_run(suite *s, json_t *settings, const pivot *tables, int n_tables);
 
 #endif

@@ -36,7 +36,7 @@ int target_open(eval *e, const config *c, int64_t room, target **out)
     *out = t;
     if (e->server)
         return EXIT_DONE;
-    int rc = load_session(&c->opt, e->model, room, &t->session);
+    int rc = load_try_session(&c->opt, e->model, room, &t->session, &err) ? eval_refuse(e, c, &err) : EXIT_DONE;
     if (!rc && reattn_sampler_create(e->model, &greedy, &t->sampler, &err))
         rc = cli_fail(EXIT_FAILED, "%s", err.msg);
     if (rc) {
@@ -100,7 +100,7 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
         if (code == REATTN_E_CANCELLED || interrupt_pending())
             rc = EXIT_INTERRUPTED;
         else if (code)
-            rc = cli_fail(EXIT_FAILED, "%s: %s", t->config->name, err.msg);
+            rc = eval_refuse(t->eval, t->config, &err);
     }
     out->ms = now_ms() - start;
     free(tokens);
@@ -134,4 +134,32 @@ int target_answer(target *t, int64_t limit, reply *out)
     out->tokens = a.tokens;
     out->ms += now_ms() - start;
     return !rc && interrupt_pending() ? EXIT_INTERRUPTED : rc;
+}
+
+void target_bytes(const reattn_model *model, const reattn_session *session, json_t *record)
+{
+    reattn_stats s;
+    reattn_memory memory;
+    reattn_error err;
+    reattn_session_get_stats(session, &s);
+    /* Under the policy native the cache is libllama's: what so many tokens take in it. */
+    if (!s.store_bytes && !reattn_session_memory(model, reattn_session_get_params(session),
+                                                 reattn_session_length(session), &memory, &err))
+        s.store_bytes = memory.store_bytes;
+    json_object_set_new(record, "store_bytes", json_integer((json_int_t)s.store_bytes));
+}
+
+void target_timings(int64_t read_tokens, double read_ms, int64_t decode_tokens, double decode_ms, json_t *record)
+{
+    json_object_set_new(record, "timings",
+                        json_pack("{s:I, s:f, s:I, s:f}", "read_tokens", (json_int_t)read_tokens, "read_ms", read_ms,
+                                  "decode_tokens", (json_int_t)decode_tokens, "decode_ms", decode_ms));
+}
+
+void target_measure(const target *t, json_t *record)
+{
+    reattn_stats s;
+    reattn_session_get_stats(t->session, &s);
+    target_timings(s.prompt_tokens, s.prompt_ms, s.decode_tokens, s.decode_ms, record);
+    target_bytes(t->eval->model, t->session, record);
 }

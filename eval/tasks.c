@@ -12,13 +12,21 @@ const command eval_tasks[] = {
      "      --config paper:recall-window=32,tail=0\n", NULL},
     {"eval recall", EVAL_RECALL, eval_recall, "whether each layer's scope held the needle", "-m MODEL [OPTIONS]",
      "Asks as niah does, and says in how many layers and KV heads the number was within the scope\n"
-     "when the answer began: where a needle is missed, was it not recalled, or not used?",
+     "when the answer began, and what share of exact attention the scope held: where a needle is\n"
+     "missed, was it not recalled, or not used?",
      "  reattn eval recall -m model.gguf --lengths 16K --depths 10,50,90 --out recall.jsonl\n", NULL},
     {"eval ppl", EVAL_PPL, eval_ppl, "perplexity by position in a text", "-m MODEL [OPTIONS]",
      "Reads a text once and scores every token given those before it: perplexity by position, and\n"
      "with --kl how far the predictions are from those of full attention.",
      "  reattn eval ppl -m model.gguf --policy reattention,native --lengths 64K --text jargon\n"
      "  reattn eval ppl -m model.gguf --lengths 8K --kl\n", NULL},
+    {"eval compare", EVAL_COMPARE, eval_compare, "methods side by side: quality, speed and memory",
+     "-m MODEL [OPTIONS]",
+     "Needles and the perplexity of a text's last quarter, for each configuration, model and length,\n"
+     "with tokens a second and the bytes held, in one table. What refuses a length gets a dash.",
+     "  reattn eval compare -m model.gguf --policy reattention,streaming,native --lengths 8K,16K,32K \\\n"
+     "      --depths 10,50,90 --out compare.jsonl --picture compare.svg\n"
+     "  reattn eval compare -m f16.gguf -m q4.gguf --tasks ppl --lengths 4K,8K\n", NULL},
     {"eval passkey", EVAL_PASSKEY, eval_passkey, "a pass key in a text that repeats itself", "-m MODEL [OPTIONS]",
      "Hides a number of five digits among repeated sentences and asks for it.",
      "  reattn eval passkey -m model.gguf --lengths 16K,32K --depths 0:100:25\n", NULL},
@@ -49,9 +57,11 @@ const command eval_tasks[] = {
      "passages in their own words, and with -o as a strip over the text.",
      "  reattn eval sources -m model.gguf -f book.txt -p \"Who is the narrator?\" -o strip.svg\n", NULL},
     {"eval plot", EVAL_PLOT, eval_plot, "pictures of results, as SVG or PNG", "FILE... -o FILE.svg [OPTIONS]",
-     "A grid of lengths and depths becomes a heat map for each configuration and text,\n"
-     "perplexity a curve by position with a line for each configuration.",
+     "A grid of lengths and depths becomes a heat map for each configuration and text, perplexity\n"
+     "a curve by position, a comparison curves by length, what was recalled a strip over the text.",
      "  reattn eval plot niah.jsonl -o niah.svg\n"
-     "  reattn eval plot recall.jsonl --value value_share -o recall.png\n"
+     "  reattn eval plot recall.jsonl --value mass_share -o recall.png\n"
+     "  reattn eval plot recall.jsonl --value recalled -o strips.svg\n"
+     "  reattn eval plot trace.jsonl -o strip.svg        (of reattn run --trace)\n"
      "  reattn eval plot ppl.jsonl -o ppl.svg\n", NULL},
     {0}};

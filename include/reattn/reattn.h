@@ -78,6 +78,35 @@ typedef struct reattn_model_info {
 
 REATTN_API void reattn_model_get_info(const reattn_model *model, reattn_model_info *info);
 
+/* A way to store the weights of a GGUF file. */
+typedef struct reattn_weight_type {
+    const char *name; /* e.g. "Q4_K_M" */
+    const char *note; /* bits a weight, one line */
+} reattn_weight_type;
+/* Those that reattn_quantize can write, finest first, ended by an entry whose name is NULL. Static. */
+REATTN_API const reattn_weight_type *reattn_weight_type_list(void);
+
+typedef struct reattn_quantize_params {
+    size_t size;           /* sizeof(reattn_quantize_params), set by the default function */
+    const char *type;      /* a name of the list, in upper or lower case; Q4_K is Q4_K_M (default Q4_K_M) */
+    int n_threads;         /* 0 = all cores */
+    bool allow_requantize; /* weights that are quantised already are quantised again, with a warning (default false) */
+} reattn_quantize_params;
+REATTN_API reattn_quantize_params reattn_quantize_params_default(void);
+
+typedef struct reattn_quantized {
+    uint64_t file_bytes;
+    double bits_per_weight; /* of all that was written; above the type's where rows do not fit it */
+} reattn_quantized;
+
+/* Writes the model `from` as `to` with its matrices stored as params->type (NULL: the defaults), by libllama's
+ * quantiser; matrices whose rows the type cannot hold get a finer one. `to` is replaced only once the new file is
+ * whole: it is written as `to`.part, of which nothing is left on failure. *out, unless NULL, says how large it became.
+ * Thread-safe for distinct `to`. Errors: E_ARG (an unknown type: the message lists those there are; the same file;
+ * quantised already), E_IO (cannot be read or written: a full disk), E_FORMAT, E_NOMEM. */
+REATTN_API int reattn_quantize(const char *from, const char *to, const reattn_quantize_params *params,
+                               reattn_quantized *out, reattn_error *err);
+
 /* ----------------------------------------------------------------------------------------------- text -------- */
 
 /* Tokens of UTF-8 text. add_special adds BOS/EOS as the model wants them; parse_special reads "<|im_start|>" and the
@@ -241,6 +270,25 @@ typedef struct reattn_trace {
 } reattn_trace;
 typedef void (*reattn_trace_fn)(const reattn_trace *trace, void *user);
 REATTN_API void reattn_session_set_trace(reattn_session *session, reattn_trace_fn fn, void *user);
+
+/* How much of exact attention a step's scope held. For the last query of the step and each query head: of the softmax
+ * over all tokens that the session holds, the share that lies on the keys in scope. A scope of everything gives 1. (Of
+ * what a policy dropped for good nothing is known: it counts nowhere.)
+ *   free     softmax of kq_scale * q . k, neither rotated: it means something at any length, and is what selection
+ *            ranks by under the policies that select without positions
+ *   rotated  softmax of the model's own scores, q and k rotated at the positions that they have in the text; NULL
+ *            beyond the trained length, where these mean nothing, and once keys were dropped */
+typedef struct reattn_mass {
+    int64_t token; /* position of the query */
+    int layer, n_head;
+    const double *free, *rotated; /* [n_head], valid during the call */
+} reattn_mass;
+typedef void (*reattn_mass_fn)(const reattn_mass *mass, void *user);
+/* From now on fn is called once a layer, in layer order, in each step that gives logits (the last chunk of a prompt,
+ * every generated token, every chunk of a score); NULL: no longer. Each such step then takes time for a pass over all
+ * keys, in float64. fn is never called under the policy native, whose attention is libllama's. Not to be called during
+ * a step. */
+REATTN_API void reattn_session_set_mass(reattn_session *session, reattn_mass_fn fn, void *user);
 
 /* Counters since the session was created or reattn_session_reset_stats. Milliseconds of wall time. */
 typedef struct reattn_stats {

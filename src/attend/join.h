@@ -10,8 +10,8 @@
 
 #define REATTN__LOG2_E 1.44269504f
 
-static inline void reattn__join_row(const float *o, const float *m, const float *l, int64_t n, int64_t stride, int64_t d_step,
-                                    int Dv, float *out, float *lse)
+static inline void reattn__join_row(const float *o, const float *m, const float *l, int64_t n, int64_t stride,
+                                    int64_t d_step, int Dv, float *out, float *lse)
 {
     float top = -INFINITY, sum = 0;
     for (int64_t i = 0; i < n; i++) top = fmaxf(top, m[i * stride]);

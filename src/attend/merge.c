@@ -4,7 +4,8 @@
 #include "base/base.h"
 #include "reattn/ops.h"
 
-int reattn_merge(float *o_a, float *lse_a, const float *o_b, const float *lse_b, int64_t rows, int Dv, reattn_error *err)
+int reattn_merge(float *o_a, float *lse_a, const float *o_b, const float *lse_b, int64_t rows, int Dv,
+                 reattn_error *err)
 {
     if (rows < 0 || Dv < 1 || (rows > 0 && (!o_a || !lse_a || !o_b || !lse_b)))
         return reattn__fail(err, REATTN_E_ARG, "reattn_merge: rows %lld, Dv %d", (long long)rows, Dv);

@@ -28,10 +28,12 @@ void reattn__turned_free(reattn__turned *t)
 
 uint64_t reattn__turned_bytes(const reattn__layer *layer, int64_t n_block)
 {
-    return (uint64_t)n_block * (uint64_t)layer->Hk * ((uint64_t)(layer->D + 1) / 2 * 2 * BLOCK * sizeof(int16_t) + BLOCK * sizeof(float));
+    uint64_t keys = (uint64_t)(layer->D + 1) / 2 * 2 * BLOCK * sizeof(int16_t);
+    return (uint64_t)n_block * (uint64_t)layer->Hk * (keys + BLOCK * sizeof(float));
 }
 
-int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t n_block, int64_t n_token, reattn_error *err)
+int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t n_block, int64_t n_token,
+                         reattn_error *err)
 {
     int64_t n_map = (n_token + BLOCK - 1) / BLOCK;
     int Hk = layer->Hk, Dh = (layer->D + 1) / 2;

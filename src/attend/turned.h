@@ -27,7 +27,8 @@ typedef struct reattn__turned {
 } reattn__turned;
 
 /* A step begins: it will ask for at most n_block blocks. Errors: E_NOMEM (nothing is kept then). */
-int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t n_block, int64_t n_token, reattn_error *err);
+int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t n_block, int64_t n_token,
+                         reattn_error *err);
 /* Asks for the block of 16 tokens from 16 * block on; n_token tokens are there. */
 void reattn__turned_ask(reattn__turned *t, int64_t block, int64_t n_token);
 /* Turns what was asked for and is not there. */

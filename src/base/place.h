@@ -1,4 +1,5 @@
-/* place.h - lays arrays out one after the other in a scratch buffer: once without a base to learn the size, once with. */
+/* place.h - lays arrays out one after the other in a scratch buffer: once without a base to learn the size, once with
+ * it. */
 #ifndef REATTN_PLACE_H
 #define REATTN_PLACE_H
 

@@ -1,4 +1,5 @@
-/* level_neon.c - kernels_impl.h for 64-bit Arm with integer dot products; its compiler flags are set in cmake/levels.cmake. */
+/* level_neon.c - kernels_impl.h for 64-bit Arm with integer dot products; its compiler flags are set in
+ * cmake/levels.cmake. */
 #define LEVEL neon
 #define LEVEL_NAME "neon"
 #define VL 4

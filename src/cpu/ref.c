@@ -425,3 +425,41 @@ int reattn__ref_step(const reattn__ref_rule *rule, const reattn__ref_layer *laye
     reattn__ref_plan_free(&plan);
     return rc;
 }
+
+/* ------------------------------------------------------------------------------------------------ held ------- */
+
+int reattn__ref_held(const float *q, const float *k, int64_t n, int H, int Hk, int D, float scale,
+                     const reattn_rope *rope, const int *scope, double *share)
+{
+    double *score = malloc((size_t)(n + 2 * D) * sizeof *score);
+    if (!score)
+        return REATTN_E_NOMEM;
+    double *qr = score + n, *kr = qr + D;
+    for (int h = 0; h < H; h++) {
+        double max = -INFINITY, all = 0.0, inside = 0.0;
+        for (int64_t j = 0; j < n; j++) {
+            const float *qh = q + (int64_t)h * D, *kj = k + (j * Hk + h / (H / Hk)) * D;
+            for (int d = 0; d < D; d++) {
+                qr[d] = qh[d];
+                kr[d] = kj[d];
+            }
+            if (rope) {
+                reattn__ref_rope(rope, qh, D, n - 1, qr);
+                reattn__ref_rope(rope, kj, D, j, kr);
+            }
+            score[j] = 0.0;
+            for (int d = 0; d < D; d++)
+                score[j] += qr[d] * kr[d];
+            score[j] *= (double)scale;
+            max = score[j] > max ? score[j] : max;
+        }
+        for (int64_t j = 0; j < n; j++) {
+            const double w = exp(score[j] - max);
+            all += w;
+            inside += scope[j] ? w : 0.0;
+        }
+        share[h] = inside / all;
+    }
+    free(score);
+    return REATTN_OK;
+}

@@ -77,4 +77,9 @@ void reattn__ref_plan_free(reattn__ref_plan *plan);
 int reattn__ref_step(const reattn__ref_rule *rule, const reattn__ref_layer *layer, const reattn_rope *rope,
                      double *out);
 
+/* Of the softmax of the last token's query over all n keys, the share on those whose scope [n] is not 0: share [H] for
+ * q [H][D], k [n][Hk][D]. rope NULL: scores are scale * q . k; else q and the keys are rotated at their places. */
+int reattn__ref_held(const float *q, const float *k, int64_t n, int H, int Hk, int D, float scale,
+                     const reattn_rope *rope, const int *scope, double *share);
+
 #endif

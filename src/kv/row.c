@@ -76,5 +76,6 @@ void reattn__row_decode(int type, int D, const void *src, int64_t n, float *dst)
     if (type == REATTN_F32) memcpy(dst, src, (size_t)count * 4);
     else if (type == REATTN_F16) reattn__cpu()->f16_to_f32(src, dst, count);
     else
-        for (int64_t b = 0; b < count / Q8_BLOCK; b++) q8_decode((const uint8_t *)src + b * Q8_BYTES, dst + b * Q8_BLOCK);
+        for (int64_t b = 0; b < count / Q8_BLOCK; b++)
+            q8_decode((const uint8_t *)src + b * Q8_BYTES, dst + b * Q8_BLOCK);
 }

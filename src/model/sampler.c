@@ -21,7 +21,8 @@ int reattn_sampler_create(const reattn_model *m, const reattn_sampler_params *pa
                           reattn_error *err)
 {
     reattn_sampler_params p = params ? *params : reattn_sampler_params_default();
-    if (p.size != sizeof p) return reattn__fail(err, REATTN_E_ARG, "reattn_sampler_params.size is %zu, not %zu", p.size, sizeof p);
+    if (p.size != sizeof p)
+        return reattn__fail(err, REATTN_E_ARG, "reattn_sampler_params.size is %zu, not %zu", p.size, sizeof p);
     reattn_sampler *s = calloc(1, sizeof *s);
     if (!s) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     s->n_vocab = llama_vocab_n_tokens(m->vocab);

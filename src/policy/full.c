@@ -11,6 +11,7 @@ static int plan_full(void *state, const reattn__step *step, reattn__plan *plan, 
 
 const reattn__policy reattn__policy_full = {
     .info = {"full", "every token at its true position, by this engine: what native must agree with",
-             "keeps everything; a step costs O(n); fails past the trained length", "Attention Is All You Need, 1706.03762"},
+             "keeps everything; a step costs O(n); fails past the trained length",
+             "Attention Is All You Need, 1706.03762"},
     .plan = plan_full,
 };

@@ -1,9 +1,9 @@
 /* scan.h - how an exact top-k is cut into tasks, shared by topk.c and the two ways of scanning.
  *
- * A KV head's queries are rows (row = t * g + query head in its group). A task is (KV head, block of rows, range of keys),
- * or all KV heads at once: the range is the whole for a chunk of many queries and a part for a few (decode), whose lists
- * are then joined. The order of keys is total, so the joined list is the same whatever the cut. No score matrix is
- * stored. */
+ * A KV head's queries are rows (row = t * g + query head in its group). A task is (KV head, block of rows, range of
+ * keys), or all KV heads at once: the range is the whole for a chunk of many queries and a part for a few (decode),
+ * whose lists are then joined. The order of keys is total, so the joined list is the same whatever the cut. No score
+ * matrix is stored. */
 #ifndef REATTN_SCAN_H
 #define REATTN_SCAN_H
 
@@ -92,11 +92,11 @@ static inline double reattn__scan_law(const float *q, const float *k, int64_t st
     return weight ? s * *weight : s;
 }
 
-/* The k-th best score of a row's seeds, -infinity without: at least k keys score that much, so nothing below can win. */
+/* The k-th best score of a row's seeds, -infinity without: at least k keys score that much, so nothing below wins. */
 double reattn__scan_floor(const reattn__scan_plan *p, int head, int64_t row);
 
-/* Each way: the size of a task (block_rows, task_heads), the room it needs in the work buffer from `at` on (a new `at` is returned), and the tasks:
- * pack (one for each KV head and block of rows; sets the rows' floors), scan. */
+/* Each way: the size of a task (block_rows, task_heads), the room it needs in the work buffer from `at` on (a new `at`
+ * is returned), and the tasks: pack (one for each KV head and block of rows; sets the rows' floors), scan. */
 void reattn__scan_f32_cut(reattn__scan_plan *p);
 size_t reattn__scan_f32_place(reattn__scan_plan *p, unsigned char *base, size_t at);
 int reattn__scan_f32_pack(void *plan, int64_t task, int worker);

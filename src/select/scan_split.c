@@ -180,7 +180,8 @@ static void set_page(scan_state *s, int row)
     const reattn__int_query *q = &s->info[row];
     const reattn__split_bound *b = &s->page.bound;
     double rest = s->p->split.planes == 2 ? q->rest15 : q->rest8;
-    s->allow[row] = (int32_t)REATTN__MIN((q->norm * (double)b->low + rest * (double)b->high) / scan_unit(s, q) + 2, 1e9);
+    double error = q->norm * (double)b->low + rest * (double)b->high;
+    s->allow[row] = (int32_t)REATTN__MIN(error / scan_unit(s, q) + 2, 1e9);
     set_threshold(s, row);
 }
 
@@ -240,7 +241,8 @@ static void on_hit(void *ctx, int block, int row, unsigned keys)
     if (!keys) return;
     p->cpu->dot15(reattn__split_high(&s->page.keys, p->D, in_page), reattn__split_low(&s->page.keys, p->D, in_page),
                   p->split.Dp, s->q + (int64_t)row * 2 * p->split.Dp, s->sum + 2 * (int64_t)row, dots);
-    double base = mean_dot(s, q), slack = slack_of(s, q), rest = q->rest15 * ((double)s->page.bound.high + (double)s->page.bound.low);
+    double base = mean_dot(s, q), slack = slack_of(s, q);
+    double rest = q->rest15 * ((double)s->page.bound.high + (double)s->page.bound.low);
     const uint16_t *scales = reattn__split_scale(&s->page.keys) + in_page * REATTN__BLOCK;
     for (; keys; keys &= keys - 1) {
         int i = __builtin_ctz(keys);

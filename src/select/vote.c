@@ -114,8 +114,8 @@ int reattn_votes(const reattn_hit *hits, int64_t n_query, int top_k, reattn_vote
 {
     reattn__buffer work = {0};
     if (n_query < 0 || top_k < 1 || m < 0 || !n_kept || (m > 0 && !kept) || (n_query > 0 && !hits))
-        return reattn__fail(err, REATTN_E_ARG, "reattn_votes: n_query %lld, top_k %d, m %lld", (long long)n_query, top_k,
-                            (long long)m);
+        return reattn__fail(err, REATTN_E_ARG, "reattn_votes: n_query %lld, top_k %d, m %lld", (long long)n_query,
+                            top_k, (long long)m);
     if (vote != REATTN_VOTE_COUNT && vote != REATTN_VOTE_MASS)
         return reattn__fail(err, REATTN_E_ARG, "reattn_votes: unknown vote %d", (int)vote);
     int code = reattn__votes(hits, n_query, top_k, vote, scale, m, kept, n_kept, &work, err);

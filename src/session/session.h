@@ -36,8 +36,12 @@ struct reattn_session {
     reattn_stats stats;
     reattn_trace_fn trace;
     void *trace_user;
+    reattn_mass_fn mass_fn;
+    void *mass_user;
 };
 
+/* Calls the session's mass callback for one layer, whose plan was made. */
+int reattn__session_measure(const reattn_session *s, int layer, int64_t T, const float *q, reattn_error *err);
 /* The layer function that the bridge calls: append, plan, attend. */
 int reattn__session_layer(void *user, int layer, int64_t T, const float *q, const float *k, const float *v, float *out,
                           reattn_error *err);

@@ -54,6 +54,11 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     double t2 = reattn__now_ms();
     s->stats.select_ms += t2 - t1;
     if (code != REATTN_OK) return code;
+    if (s->mass_fn && s->want_logits) {
+        code = reattn__session_measure(s, layer, T, q, err);
+        if (code != REATTN_OK) return code;
+        t2 = reattn__now_ms(); /* in nobody's time */
+    }
     if (s->trace) report(s, layer);
     s->stats.scope_max = REATTN__MAX(s->stats.scope_max, scope_of(&s->plan));
 

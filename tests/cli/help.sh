@@ -8,7 +8,7 @@ same "$SOURCE_DIR/tests/cli/help.expected" err
 run 0 --version
 grep -qE '^reattn [0-9]+\.[0-9]+\.[0-9]+ \(.+\)$' out || complain "reattn --version says:" "$(cat out)"
 
-for command in run chat info 'bench e2e' 'bench select' 'bench attend' 'eval niah' 'eval recall' 'eval ppl' \
+for command in run chat info 'bench e2e' 'bench select' 'bench attend' 'eval niah' 'eval recall' 'eval ppl' 'eval compare' \
     'eval passkey' 'eval ruler' 'eval infinitebench' 'eval longbench' 'eval leval' 'eval sources'; do
     run 0 $command --help # a task is two words
     has out "usage: reattn $command"

@@ -1,4 +1,4 @@
-# --trace: one JSON object per generated token, whose spans lie in the middle and count layers.
+# --trace: one JSON object per generated token, whose spans lie in the middle and count layers, and one of passages.
 . "$SOURCE_DIR/tests/cli/lib.bash"
 need_model
 
@@ -6,7 +6,10 @@ prose 24 >long.txt
 run 0 run -m "$model" -f long.txt -p 'What did the keeper write?' --temp 0 -n 6 --json -q --trace trace.jsonl \
     --chunk 64 --keep 8 --local 128 --recall-max 8 --recall-span 16
 mv out answer.json
-{ echo '['; sed '$!s/$/,/' trace.jsonl; echo ']'; } >trace.json
+{ echo '['; sed '$d' trace.jsonl | sed '$!s/$/,/'; echo ']'; } >trace.json
+tail -n 1 trace.jsonl >last.json
+holds last.json 'd["layers"] == 30 and d["keep"] == 8 and d["local"] == 128 and 1 <= len(d["passages"]) <= 6
+    and all(0 < p["share"] <= 1 and p["count"] > 0 and p["text"] for p in d["passages"])'
 holds trace.json 'len(d) == 6 and all(sorted(t) == ["spans", "text", "token"] for t in d)'
 holds trace.json '[t["token"] for t in d] == list(range(d[0]["token"], d[0]["token"] + 6))'
 holds trace.json 'all(t["spans"] for t in d)'
