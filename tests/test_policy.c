@@ -111,7 +111,7 @@ static void check_law(const world *w, int64_t T, int64_t n_query)
     const reattn__layer *l = &w->layer;
     reattn__ref_rule rule = {p->keep, p->local, (int)p->recall_k, p->recall_span, p->recall_max, p->recall_per_head,
                              (reattn_vote)p->recall_vote, (reattn_recall_type)p->recall_type,
-                             (reattn_positions)p->positions};
+                             (reattn_positions)p->positions, p->recall_from};
     reattn__ref_layer layer = {w->n, T, n_query, l->H, l->Hk, l->D, l->Dv, w->q + (w->n - n_query) * l->H * l->D,
                                w->k, w->v, l->kq_scale};
     reattn__ref_plan law;
@@ -220,6 +220,7 @@ static void set_random(world *w, test_rng *rng)
     p->recall_vote = (int)test_int(rng, 0, 1);
     p->recall_type = (int)test_int(rng, 0, 4);
     p->positions = (int)test_int(rng, 0, 1);
+    p->recall_from = test_int(rng, 0, 1) ? 0 : test_int(rng, 1, 80);
 }
 
 /* A text read in chunks and then token by token: at every step the plan is the law's, for every switch of the paper. */

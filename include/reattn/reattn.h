@@ -158,6 +158,7 @@ typedef struct reattn_session_params {
     int64_t recall_k;      /* k: keys each query and head votes for */
     int64_t recall_span;   /* s: tokens recalled around each */
     int64_t recall_max;    /* m: most spans a step; 0 = from the trained length */
+    int64_t recall_from;   /* a text of up to so many tokens is attended to whole; 0 = as many as the scope holds */
     int64_t recall_window; /* in decode, the votes of so many last queries count */
     int64_t tail;          /* W: the last tokens of a prompt are a chunk of their own; 0 = off */
     int64_t chunk;         /* C: tokens a prefill step takes */

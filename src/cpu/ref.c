@@ -350,11 +350,16 @@ static int choose(const reattn__ref_rule *rule, const reattn__ref_layer *l, cons
     return rc;
 }
 
+static bool whole(const reattn__ref_rule *rule, const reattn__ref_layer *l)
+{
+    return l->n <= rule->from || l->n <= rule->keep + rule->local;
+}
+
 /* Runs and positions of a set whose spans are known. */
 static void lay_out(const reattn__ref_rule *rule, const reattn__ref_layer *l, reattn__ref_set *set)
 {
     int64_t scope = 0;
-    if (l->n <= rule->keep + rule->local) {
+    if (whole(rule, l)) {
         add_run(set, 0, l->n, &scope);
     } else {
         add_run(set, 0, rule->keep, &scope);
@@ -372,7 +377,7 @@ static void lay_out(const reattn__ref_rule *rule, const reattn__ref_layer *l, re
 
 int reattn__ref_plan_make(const reattn__ref_rule *rule, const reattn__ref_layer *layer, reattn__ref_plan *plan)
 {
-    const bool recall = layer->n > rule->keep + rule->local && rule->max > 0;
+    const bool recall = !whole(rule, layer) && rule->max > 0;
     plan->n_set = rule->per_head ? layer->Hk : 1;
     plan->set = calloc((size_t)plan->n_set, sizeof *plan->set);
     reattn_hit *hits = malloc((size_t)(layer->n_query * layer->H * rule->top_k + 1) * sizeof *hits);

@@ -44,6 +44,7 @@ typedef struct reattn__ref_rule {
     reattn_vote vote;
     reattn_recall_type type;
     reattn_positions positions;
+    int64_t from; /* up to so many tokens the scope is everything; at least G + L */
 } reattn__ref_rule;
 
 /* One layer after the step's keys and values were appended. The last T of the n_query queries attend; all vote: in

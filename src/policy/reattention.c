@@ -154,12 +154,18 @@ static int choose(recall *r, const reattn__step *s, const probes *p, const reatt
     return code;
 }
 
-/* First and last tokens only: nothing is recalled, or nothing lies between. */
+/* The text is short enough to be attended to whole. */
+static bool whole(const reattn__step *s)
+{
+    return s->n <= REATTN__MAX(s->params->recall_from, s->params->keep + s->params->local);
+}
+
+/* Everything, or first and last tokens only: nothing is recalled. */
 static int plan_without(const reattn__step *s, reattn__plan *plan, reattn_error *err)
 {
     int code = reattn__plan_start(plan, 1, 0, err);
     if (code != REATTN_OK) return code;
-    if (s->n <= s->params->keep + s->params->local) reattn__plan_full(plan, s);
+    if (whole(s)) reattn__plan_full(plan, s);
     else reattn__plan_scope(plan, 0, s, NULL, 0);
     return REATTN_OK;
 }
@@ -172,7 +178,7 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     const probes p = probes_of(s);
     bool now = par->recall_when == REATTN_WHEN_ALWAYS || (par->recall_when == REATTN_WHEN_DECODE) == s->decode;
     /* The middle is [keep, end); where nothing is recalled now it is empty, and searched later for the window. */
-    int64_t end = now ? REATTN__MAX(s->n - par->local, par->keep) : par->keep;
+    int64_t end = now && !whole(s) ? REATTN__MAX(s->n - par->local, par->keep) : par->keep;
     if (s->decode && !now) return plan_without(s, plan, err);
     if (!s->decode) w->first = w->n = 0; /* a prompt's chunk votes alone: its bits do not depend on what came before a restore */
 
