@@ -314,7 +314,7 @@ static int64_t check_layer(const dump *d, const float *k, const float *q, int ty
 {
     const int64_t M = d->head[2], T = d->head[3];
     const int H = d->head[4], Hk = d->head[5], D = d->head[6];
-    static const int tops[] = {1, 4, 16, LAW_K};
+    static const int tops[] = {1, 2, 4, 8, 16, LAW_K};
     const int64_t nk = M * Hk * D, nq = T * H * D, lists = (int64_t)H * LAW_K;
     float *rounded = test_floats(nk);
     uint16_t *stored = malloc((size_t)nk * sizeof *stored);
@@ -345,7 +345,7 @@ static int64_t check_layer(const dump *d, const float *k, const float *q, int ty
     int64_t pairs = 0;
     for (a.plane = 0; a.plane <= 1; a.plane++)
         for (a.path = REATTN__CUDA_MMA; a.path <= (has_wgmma() ? REATTN__CUDA_WGMMA : REATTN__CUDA_MMA); a.path++)
-            for (int i = 0; i < 4; i++) {
+            for (int i = 0; i < (int)(sizeof tops / sizeof tops[0]); i++) {
                 a.top_k = tops[i];
                 pairs += search_dump(a, law, got, brute);
             }

@@ -51,6 +51,7 @@ __global__ void prepare_kernel(search s)
     if (row >= s.Hk * s.rows)
         return;
     const int hk = (int)(row / s.rows);
+    const float norm_max = __uint_as_float(s.norm_max[hk]);
     const float *q = s.q + caller_row(s, hk, row % s.rows) * s.D;
     float amax = 0;
     bool bad = false;
@@ -87,12 +88,12 @@ __global__ void prepare_kernel(search s)
         info.a = loss + norm * (float)s.D * 0x1p-20f;
     }
     s.row[row] = info;
-    const bool safe = norm * __uint_as_float(s.norm_max[hk]) <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
+    const bool safe = norm * norm_max <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
                       (amax == 0 || amax > TOO_SMALL);
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
-enum { THREADS = 256, WHOLE_BLOCKS = 1024 };
+enum { THREADS = 256, WHOLE_BLOCKS = 1024, ROOM_SMALL = 96, ROOM = 192, ROOM_WHOLE = 1280, SMALL_TOP = 6 };
 
 /* Scores as integers of the same order: comparing those is quick. The law never says -0. */
 __device__ __forceinline__ long long rank_of(double x)
@@ -168,10 +169,11 @@ __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
 /* ------------------------------------------------------------------------------------------- decide --------- */
 
 /* A group of W warps takes a row: keeps the candidates that can still win, scores their keys by the law, ranks them.
- * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
-template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search s)
+ * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. ROOM
+ * candidates fit, and twice as many keys. */
+template <int W, int ROOM> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(search s)
 {
-    constexpr int GROUPS = THREADS / WARP / W, ROOM = W == 1 ? 192 : 1280, KEYS = ROOM * 2, N = WARP * W;
+    constexpr int GROUPS = THREADS / WARP / W, KEYS = ROOM * 2, N = WARP * W;
     constexpr int AHEAD = W == 1 ? 2 : 8; /* candidates that a thread asks for before it knows how many there are */
     union seen_or_scored {                /* candidates are forgotten once their keys are known */
         candidate seen[ROOM];
@@ -335,14 +337,15 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
     const size_t query = sizeof(double) * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
     const char *what = "deciding among candidates";
     if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
-        return failed(launch_next(s, decide_kernel<8>, (unsigned)rows, THREADS, query, stream, s), what, err);
+        return failed(launch_next(s, decide_kernel<8, ROOM_WHOLE>, (unsigned)rows, THREADS, query, stream, s), what, err);
     cudaError_t code;
     if (s.lists == 0) { /* no scan was made */
         code = launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s);
     } else { /* with heads of 256 that is more shared memory than comes unasked */
-        code = cudaFuncSetAttribute(decide_kernel<1>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(8 * query));
+        auto *kernel = s.top_k <= SMALL_TOP ? decide_kernel<1, ROOM_SMALL> : decide_kernel<1, ROOM>;
+        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(8 * query));
         if (code == cudaSuccess)
-            code = launch_next(s, decide_kernel<1>, (unsigned)((rows + 7) / 8), THREADS, 8 * query, stream, s);
+            code = launch_next(s, kernel, (unsigned)((rows + 7) / 8), THREADS, 8 * query, stream, s);
     }
     if (code == cudaSuccess)
         code = launch_next(s, brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);

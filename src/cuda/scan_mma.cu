@@ -7,8 +7,8 @@
  *
  * Hundreds of warps that know nothing would each write down its first few keys. So of its first tile each only takes
  * maxima and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. What
- * of the first tile reaches that is then written down, 16 keys at once, since the sums are gone. Warps look again at
- * what the others have published after 2, 4, 8 ... tiles. Nobody waits for anybody. */
+ * of the first tile reaches that is then written down, 16 keys at once, since the sums are gone. One warp in eight looks
+ * again at what the others have published after 2, 4, 8 ... tiles. Nobody waits for anybody. */
 #include "scan.cuh"
 
 using namespace reattn_cuda;
@@ -16,7 +16,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8 };
+enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8, LISTENERS = 8 };
 
 /* c += keys (16 x 32 bytes) * queries (32 bytes x 8). */
 template <int KIND, class C>
@@ -186,8 +186,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
     };
     const int rows_here = (int)min(s.rows - first_row, (int64_t)ROWS);
 
+    const tile_info *infos = s.tiles + hk * s.tile_stride;
+    tile_info t_next = infos[min(tile, tiles - 1)];
     for (int turn = 1; tile < tiles; tile += stride, turn++) {
-        const tile_info t = s.tiles[hk * s.tile_stride + tile];
+        const tile_info t = t_next;
+        t_next = infos[min(tile + stride, tiles - 1)];
         int seen[NB][2]; /* what other warps have found by now */
         float e[NB][2];
         sum least[NB][2];
@@ -297,7 +300,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                     }
                 }
         }
-        if (s.samples && (turn & (turn - 1)) == 0)
+        if (s.samples && (turn == 1 || ((turn & (turn - 1)) == 0 && list / rows_here % LISTENERS == 0)))
             listen((list + turn) % rows_here);
         if (blind) {
             __syncwarp();

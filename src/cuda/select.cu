@@ -113,6 +113,9 @@ int set_up(const reattn__cuda_select_args *a, search *s, device_info *info, reat
         return reattn__fail(err, REATTN_E_UNSUPPORTED, "wgmma needs a device of compute capability 9, this one has %d",
                             info->major);
     size_t bytes = place(a, *info, s);
+    if (choose_path(a, *info) == REATTN__CUDA_WGMMA && (int64_t)s->Hk * s->rows * s->lists * s->room > UINT32_MAX)
+        return reattn__fail(err, REATTN_E_ARG, "%lld queries are too many for one search: take them in parts",
+                            (long long)a->T);
     if (a->work_bytes < bytes)
         return reattn__fail(err, REATTN_E_ARG, "selection needs %zu bytes of scratch, %zu were given", bytes,
                             a->work_bytes);
