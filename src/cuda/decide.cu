@@ -93,7 +93,7 @@ __global__ void prepare_kernel(search s)
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
-enum { THREADS = 256, WHOLE_BLOCKS = 1024, ROOM_SMALL = 96, ROOM = 192, ROOM_WHOLE = 1280, SMALL_TOP = 6 };
+enum { THREADS = 256, WHOLE_BLOCKS = 1024, ROOM_WARP = 192, ROOM_BLOCK = 1280 };
 
 /* Scores as integers of the same order: comparing those is quick. The law never says -0. */
 __device__ __forceinline__ long long rank_of(double x)
@@ -337,12 +337,12 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
     const size_t query = sizeof(double) * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
     const char *what = "deciding among candidates";
     if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
-        return failed(launch_next(s, decide_kernel<8, ROOM_WHOLE>, (unsigned)rows, THREADS, query, stream, s), what, err);
+        return failed(launch_next(s, decide_kernel<8, ROOM_BLOCK>, (unsigned)rows, THREADS, query, stream, s), what, err);
     cudaError_t code;
     if (s.lists == 0) { /* no scan was made */
         code = launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s);
     } else { /* with heads of 256 that is more shared memory than comes unasked */
-        auto *kernel = s.top_k <= SMALL_TOP ? decide_kernel<1, ROOM_SMALL> : decide_kernel<1, ROOM>;
+        auto *kernel = decide_kernel<1, ROOM_WARP>;
         code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(8 * query));
         if (code == cudaSuccess)
             code = launch_next(s, kernel, (unsigned)((rows + 7) / 8), THREADS, 8 * query, stream, s);

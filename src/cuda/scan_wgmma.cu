@@ -261,6 +261,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
 #pragma unroll
             for (int j = 0; j < 64; j++)
                 keep(c[j]);
+            __syncwarp(); /* all lanes have read infos */
             if (lane == 0)
                 barrier_arrive(&empty[stage]);
             if (i < samples) {
