@@ -1,6 +1,6 @@
 /* Selection on a CUDA device against the scalar law, bit for bit: every kernel, type, head size and layout; random and
  * adversarial cases. Skipped (77) without a CUDA build or without a device. REATTN_TEST_CASES sets how many cases.
- * REATTN_TEST_KEYS names a file that `reattn bench select --dump` wrote: then its keys and queries are searched, too. */
+ * REATTN_TEST_KEYS names a file that `reattn bench select --dump` wrote: its keys and queries are searched, too. */
 #include "test_util.h"
 
 #ifndef REATTN_HAVE_CUDA
@@ -387,8 +387,8 @@ static void test_real_keys(void **state)
         pairs += check_layer(&d, k, q, REATTN__CUDA_F16, &brute);
         pairs += check_layer(&d, k, q, REATTN__CUDA_BF16, &brute);
     }
-    printf("%s: %d keys, %" PRId64 " searches of (query, head) pairs equal the law, %" PRId64 " were left to it\n", path,
-           d.head[2], pairs, brute);
+    printf("%s: %d keys, %" PRId64 " searches of (query, head) pairs equal the law, %" PRId64 " were left to it\n",
+           path, d.head[2], pairs, brute);
     free(half), free(k), free(q);
     fclose(d.file);
 }

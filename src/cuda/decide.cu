@@ -337,7 +337,8 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
     const size_t query = sizeof(double) * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
     const char *what = "deciding among candidates";
     if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
-        return failed(launch_next(s, decide_kernel<8, ROOM_BLOCK>, (unsigned)rows, THREADS, query, stream, s), what, err);
+        return failed(launch_next(s, decide_kernel<8, ROOM_BLOCK>, (unsigned)rows, THREADS, query, stream, s), what,
+                      err);
     cudaError_t code;
     if (s.lists == 0) { /* no scan was made */
         code = launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s);

@@ -7,8 +7,8 @@
  *
  * Hundreds of warps that know nothing would each write down its first few keys. So of its first tile each only takes
  * maxima and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. What
- * of the first tile reaches that is then written down, 16 keys at once, since the sums are gone. One warp in eight looks
- * again at what the others have published after 2, 4, 8 ... tiles. Nobody waits for anybody. */
+ * of the first tile reaches that is then written down, 16 keys at once, since the sums are gone. One warp in eight
+ * looks again at what the others have published after 2, 4, 8 ... tiles. Nobody waits for anybody. */
 #include "scan.cuh"
 
 using namespace reattn_cuda;

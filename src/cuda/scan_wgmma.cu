@@ -58,8 +58,8 @@ template <int KIND, class sum> __device__ __forceinline__ void set_least(row_sta
         r.least = x;
 }
 
-/* Writes down those of a lane's 16 keys of one row and one column that are worth a look. Each lane has lists of its own,
- * and nobody waits: one slow warp stops the three others of its warpgroup. */
+/* Writes down those of a lane's 16 keys of one row and one column that are worth a look. Each lane has lists of its
+ * own, and nobody waits: one slow warp stops the three others of its warpgroup. */
 template <int FIRST, class sum>
 __device__ __forceinline__ void note(const search &s, const sum (&c)[64], row_state<sum> &r, float scale, int at,
                                      sum most)
