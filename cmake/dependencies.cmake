@@ -25,8 +25,8 @@ pkg_check_modules(libcurl REQUIRED IMPORTED_TARGET libcurl)
 pkg_check_modules(libxxhash REQUIRED libxxhash)
 
 # CUDA where there is a compiler for it. Its runtime is linked statically and touches the driver at the first call
-# only, so that the library works on machines without a GPU. Sanitizers are for the C code: they double the link and find nothing
-# in kernels.
+# only, so that the library works on machines without a GPU. Sanitizers are for the C code: they double the link and
+# find nothing in kernels.
 set(use_cuda ${REATTN_CUDA})
 if(REATTN_CUDA STREQUAL "AUTO")
     set(use_cuda OFF)
