@@ -21,6 +21,7 @@ typedef struct bench_request {
     int top_k;
     bool seeded; /* select: seeds, as decode has them */
     const char *check; /* select: every query of every layer against the law at these CPU levels, "all" or "avx2,..."; NULL: no */
+    const char *dump;  /* select: a file for keys and queries (bench/dump.h), those of the last line; NULL: none */
     int repeats, n_threads;
     bool json;
 } bench_request;

@@ -11,6 +11,7 @@
 #include "cpu/ref.h"
 #include "check.h"
 #include "data.h"
+#include "dump.h"
 #include "kv/row.h"
 #include "measure.h"
 #include "roof.h"
@@ -263,6 +264,8 @@ static int measure_line(bench *b, int type, reattn_error *err)
                                b->q,     b->r->top_k, b->r->n_threads, b->r->check};
     if (code == REATTN_OK && b->r->check)
         code = bench_check_select(&check, err);
+    if (code == REATTN_OK && b->r->dump)
+        code = bench_dump(&check, b->r->dump, err);
     free_line(b);
     if (code != REATTN_OK)
         return code;

@@ -82,6 +82,7 @@ static int measure(const options *opt, int (*bench)(const bench_request *, reatt
                        .top_k = (int)opt->hits,
                        .seeded = opt->seeded,
                        .check = opt->check,
+                       .dump = opt->dump,
                        .repeats = (int)opt->repeats,
                        .n_threads = (int)opt->threads,
                        .json = opt->json};

@@ -91,6 +91,8 @@ const arg args_table[] = {
      "start each search with what the query before it chose, as decode does"},
     {"--check", ARG_TEXT, BENCH_SELECT, G_BENCH, "LEVELS", AT(check), 0, 0, NULL, NULL,
      "compare every query of every layer with the law, at these CPU levels, separated by commas, or all"},
+    {"--dump", ARG_TEXT, BENCH_SELECT, G_BENCH, "FILE", AT(dump), 0, 0, NULL, NULL,
+     "write keys and queries of up to five layers to a file"},
     {"--heads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(heads), 1, 1024, NULL, NULL,
      "query heads, without a model"},
     {"--kv-heads", ARG_INT, BENCH_KERNELS, G_BENCH, "N", AT(kv_heads), 1, 1024, NULL, NULL,

@@ -87,6 +87,7 @@ struct options {
     int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
     bool seeded;
     const char *check;
+    const char *dump;
 
     eval_options eval;
 

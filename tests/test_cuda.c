@@ -1,5 +1,6 @@
 /* Selection on a CUDA device against the scalar law, bit for bit: every kernel, type, head size and layout; random and
- * adversarial cases. Skipped (77) without a CUDA build or without a device. REATTN_TEST_CASES sets how many cases. */
+ * adversarial cases. Skipped (77) without a CUDA build or without a device. REATTN_TEST_CASES sets how many cases.
+ * REATTN_TEST_KEYS names a file that `reattn bench select --dump` wrote: its keys and queries are searched, too. */
 #include "test_util.h"
 
 #ifndef REATTN_HAVE_CUDA
@@ -264,6 +265,134 @@ static void test_law(void **state)
            brute);
 }
 
+/* ---------------------------------------------------------------------------------------------- real keys ------ */
+
+enum { LAW_K = 32, REF_QUERIES = 8, SINGLE = 64 };
+
+typedef struct dump {
+    FILE *file;
+    int32_t head[8]; /* magic, layers, keys, queries, H, Hk, D, 0 */
+} dump;
+
+static void read_all(FILE *file, void *to, size_t bytes)
+{
+    assert_int_equal(fread(to, 1, bytes, file), bytes);
+}
+
+/* Runs a search; hits [T][H][top_k] come back in got, and must be the first of the law's. Returns how many pairs. */
+static int64_t search_dump(reattn__cuda_select_args a, const reattn_hit *law, reattn_hit *got, int64_t *brute)
+{
+    reattn_error err = {0, ""};
+    reattn__cuda_report report;
+    const int64_t pairs = a.T * a.H;
+    a.work_bytes = reattn__cuda_select_bytes(&a);
+    a.work = on_device(NULL, a.work_bytes);
+    a.hits = on_device(NULL, (size_t)(pairs * a.top_k) * sizeof *got);
+    int code = reattn__cuda_select(&a, NULL, &err);
+    if (!code)
+        code = reattn__cuda_select_report(&a, NULL, &report, &err);
+    if (code)
+        fail_msg("%s", err.msg);
+    assert_int_equal(cudaMemcpy(got, a.hits, (size_t)(pairs * a.top_k) * sizeof *got, cudaMemcpyDeviceToHost),
+                     cudaSuccess);
+    for (int64_t i = 0; i < pairs && law; i++)
+        for (int j = 0; j < a.top_k; j++) {
+            const reattn_hit *g = got + i * a.top_k + j, *w = law + i * LAW_K + j;
+            if (g->pos != w->pos || memcmp(&g->score, &w->score, sizeof g->score) != 0)
+                fail_msg("path %d plane %d type %d T %" PRId64 " k %d, pair %" PRId64 ", hit %d: %" PRId64
+                         " (%.17g), the law has %" PRId64 " (%.17g)",
+                         a.path, a.plane, a.keys.type, a.T, a.top_k, i, j, g->pos, g->score, w->pos, w->score);
+        }
+    *brute += a.path == REATTN__CUDA_BRUTE ? 0 : report.brute_rows;
+    cudaFree(a.work);
+    cudaFree(a.hits);
+    return pairs;
+}
+
+/* All searches of a layer's keys in one type. The law comes from the device, and is itself compared with ref.c. */
+static int64_t check_layer(const dump *d, const float *k, const float *q, int type, int64_t *brute)
+{
+    const int64_t M = d->head[2], T = d->head[3];
+    const int H = d->head[4], Hk = d->head[5], D = d->head[6];
+    static const int tops[] = {1, 2, 4, 8, 16, LAW_K};
+    const int64_t nk = M * Hk * D, nq = T * H * D, lists = (int64_t)H * LAW_K;
+    float *rounded = test_floats(nk);
+    uint16_t *stored = malloc((size_t)nk * sizeof *stored);
+    reattn_hit *law = malloc((size_t)(T * lists) * sizeof *law), *got = malloc((size_t)(T * lists) * sizeof *got);
+    reattn_error err = {0, ""};
+    for (int64_t i = 0; i < nk; i++) {
+        stored[i] = to_type(k[i], type);
+        rounded[i] = from_type(stored[i], type);
+    }
+    reattn__cuda_keys keys = {.M = M, .capacity = M, .type = type, .Hk = Hk, .D = D, .plane = 1};
+    keys.stride_key = (int64_t)Hk * D;
+    keys.stride_head = D;
+    keys.k = on_device(stored, (size_t)nk * sizeof *stored);
+    keys.index = on_device(NULL, reattn__cuda_index_bytes(M, Hk, D, 1));
+    if (reattn__cuda_index_make(&keys, 0, NULL, &err))
+        fail_msg("%s", err.msg);
+    reattn__cuda_select_args a = {.keys = keys, .T = T, .H = H, .top_k = LAW_K, .path = REATTN__CUDA_BRUTE};
+    a.q = on_device(q, (size_t)nq * sizeof *q);
+    search_dump(a, NULL, law, brute);
+    for (int64_t i = 0; i < REF_QUERIES; i++) {
+        const int64_t t = i * (T - 1) / (REF_QUERIES - 1);
+        reattn__ref_topk(q + t * H * D, rounded, 1, M, H, Hk, D, LAW_K, got);
+        for (int64_t j = 0; j < lists; j++)
+            if (got[j].pos != law[t * lists + j].pos ||
+                memcmp(&got[j].score, &law[t * lists + j].score, sizeof got->score) != 0)
+                fail_msg("query %" PRId64 ", hit %" PRId64 ": the device's law is not the CPU's", t, j);
+    }
+    int64_t pairs = 0;
+    for (a.plane = 0; a.plane <= 1; a.plane++)
+        for (a.path = REATTN__CUDA_MMA; a.path <= (has_wgmma() ? REATTN__CUDA_WGMMA : REATTN__CUDA_MMA); a.path++)
+            for (int i = 0; i < (int)(sizeof tops / sizeof tops[0]); i++) {
+                a.top_k = tops[i];
+                pairs += search_dump(a, law, got, brute);
+            }
+    a.T = 1;
+    a.top_k = 4;
+    a.path = REATTN__CUDA_AUTO;
+    const float *queries = a.q;
+    for (int64_t t = 0; t < T; t += REATTN__MAX(T / SINGLE, 1))
+        for (a.plane = 0; a.plane <= 1; a.plane++) {
+            a.q = queries + t * H * D;
+            pairs += search_dump(a, law + t * lists, got, brute);
+        }
+    cudaFree((void *)queries);
+    cudaFree((void *)keys.k);
+    cudaFree(keys.index);
+    free(rounded), free(stored), free(law), free(got);
+    return pairs;
+}
+
+static void test_real_keys(void **state)
+{
+    (void)state;
+    const char *path = getenv("REATTN_TEST_KEYS");
+    if (!path)
+        skip();
+    dump d = {.file = fopen(path, "rb")};
+    assert_non_null(d.file);
+    read_all(d.file, d.head, sizeof d.head);
+    assert_int_equal(d.head[0], 0x31444b52);
+    const int64_t nk = (int64_t)d.head[2] * d.head[5] * d.head[6], nq = (int64_t)d.head[3] * d.head[4] * d.head[6];
+    uint16_t *half = malloc((size_t)nk * sizeof *half);
+    float *k = test_floats(nk), *q = test_floats(nq);
+    int64_t pairs = 0, brute = 0;
+    for (int layer = 0; layer < d.head[1]; layer++) {
+        read_all(d.file, half, (size_t)nk * sizeof *half);
+        read_all(d.file, q, (size_t)nq * sizeof *q);
+        for (int64_t i = 0; i < nk; i++)
+            k[i] = reattn__half_to_float(half[i]);
+        pairs += check_layer(&d, k, q, REATTN__CUDA_F16, &brute);
+        pairs += check_layer(&d, k, q, REATTN__CUDA_BF16, &brute);
+    }
+    printf("%s: %d keys, %" PRId64 " searches of (query, head) pairs equal the law, %" PRId64 " were left to it\n",
+           path, d.head[2], pairs, brute);
+    free(half), free(k), free(q);
+    fclose(d.file);
+}
+
 /* ------------------------------------------------------------------------------------------------- errors ------ */
 
 static void test_errors(void **state)
@@ -315,7 +444,8 @@ int main(void)
         puts("skipped: no CUDA device");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law), cmocka_unit_test(test_errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law), cmocka_unit_test(test_real_keys),
+                                       cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif

@@ -25,7 +25,7 @@ __device__ float warp_max(float x)
 
 /* ------------------------------------------------------------------------------------------- prepare -------- */
 
-/* Rounds x / scale to the type of the scan, stores it, returns what was stored. */
+/* Rounds x to the type of the scan, stores it, returns what was stored. */
 __device__ float round_to(const search &s, int64_t i, float x)
 {
     if (s.kind == I8) {
@@ -47,9 +47,11 @@ __global__ void prepare_kernel(search s)
 {
     const int lane = threadIdx.x % WARP;
     const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    let_next_start();
     if (row >= s.Hk * s.rows)
         return;
     const int hk = (int)(row / s.rows);
+    const float norm_max = __uint_as_float(s.norm_max[hk]);
     const float *q = s.q + caller_row(s, hk, row % s.rows) * s.D;
     float amax = 0;
     bool bad = false;
@@ -64,18 +66,21 @@ __global__ void prepare_kernel(search s)
         scale = amax / 127.0f;
     if (s.kind == F16 && amax > TOO_SMALL)
         scale = exp2f((float)ilogbf(amax));
+    const float inv = 1.0f / scale;
     double whole = 0, lost = 0;
     for (int d = lane; d < s.D; d += WARP) {
-        double x = (double)q[d], y = (double)round_to(s, row * s.D + d, (float)(x / (double)scale)) * (double)scale;
+        double x = (double)q[d], y = (double)round_to(s, row * s.D + d, q[d] * inv) * (double)scale;
         whole += x * x;
         lost += (x - y) * (x - y);
     }
     const float norm = (float)(sqrt(warp_sum(whole)) * UP), loss = (float)(sqrt(warp_sum(lost)) * UP);
+    for (int i = lane; i < s.samples; i += WARP)
+        s.sample[row * SAMPLES + i] = -INFINITY;
     if (lane > 0)
         return;
     if (row == 0)
         *s.st = status{0, 0, 0};
-    row_info info = {bad ? NAN : scale, 1.0f / scale, 0, 0};
+    row_info info = {bad ? NAN : scale, inv, 0, 0};
     if (s.kind == I8) {
         info.a = norm * (1.0f + 0x1p-17f);
         info.b = loss + norm * 0x1p-17f;
@@ -83,19 +88,36 @@ __global__ void prepare_kernel(search s)
         info.a = loss + norm * (float)s.D * 0x1p-20f;
     }
     s.row[row] = info;
-    const bool safe = norm * __uint_as_float(s.norm_max[hk]) <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
+    const bool safe = norm * norm_max <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
                       (amax == 0 || amax > TOO_SMALL);
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
+enum { THREADS = 256, WHOLE_BLOCKS = 1024, ROOM_WARP = 192, ROOM_BLOCK = 1280 };
+
+/* Scores as integers of the same order: comparing those is quick. The law never says -0. */
+__device__ __forceinline__ long long rank_of(double x)
+{
+    const long long i = __double_as_longlong(x);
+    return i >= 0 ? i : i ^ 0x7fffffffffffffffll;
+}
+__device__ __forceinline__ double score_of(long long i)
+{
+    return __longlong_as_double(i >= 0 ? i : i ^ 0x7fffffffffffffffll);
+}
+
+/* A query as the law wants it, for n threads. */
+__device__ void load_query(const search &s, int64_t caller, double *q, int thread, int n)
+{
+    for (int d = thread; d < (s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP; d += n)
+        q[d] = d < s.D ? (double)s.q[caller * s.D + d] * Q_SCALE : 0.0;
+}
+
 /* -------------------------------------------------------------------------------------------- brute --------- */
 
-enum { THREADS = 256, WHOLE_BLOCKS = 1024 };
-
 /* A block takes a row: every key by the law. Keys come in order, so that a tie never displaces. */
-__device__ void brute_row(const search &s, int64_t row)
+__device__ void brute_row(const search &s, int64_t row, double *q)
 {
-    __shared__ float q[256];
     __shared__ double score[THREADS];
     __shared__ double least;
     const int lane = threadIdx.x % WARP, hk = (int)(row / s.rows);
@@ -103,8 +125,7 @@ __device__ void brute_row(const search &s, int64_t row)
     warp_top top;
     top.clear();
     __syncthreads();
-    for (int d = threadIdx.x; d < s.D; d += THREADS)
-        q[d] = s.q[out * s.D + d];
+    load_query(s, out, q, threadIdx.x, THREADS);
     if (threadIdx.x == 0)
         least = -INFINITY;
     __syncthreads();
@@ -139,73 +160,97 @@ __device__ void brute_row(const search &s, int64_t row)
 
 __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
 {
+    extern __shared__ double query[];
+    wait_for_previous();
     for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x)
-        brute_row(s, s.brute[i]);
+        brute_row(s, s.brute[i], query);
 }
 
 /* ------------------------------------------------------------------------------------------- decide --------- */
 
-/* A group of W warps takes a row: keeps the candidates that can still win, scores them by the law, ranks them. W = 8, a
- * whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
-template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search s)
+/* A group of W warps takes a row: keeps the candidates that can still win, scores their keys by the law, ranks them.
+ * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. ROOM
+ * candidates fit, and twice as many keys. */
+template <int W, int ROOM> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(search s)
 {
-    constexpr int GROUPS = THREADS / WARP / W, ROOM = W == 1 ? 192 : 1536;
-    __shared__ candidate seen[GROUPS][ROOM];
-    __shared__ int pos[GROUPS][ROOM];
-    __shared__ double score[GROUPS][ROOM];
+    constexpr int GROUPS = THREADS / WARP / W, KEYS = ROOM * 2, N = WARP * W;
+    constexpr int AHEAD = W == 1 ? 2 : 8; /* candidates that a thread asks for before it knows how many there are */
+    union seen_or_scored {                /* candidates are forgotten once their keys are known */
+        candidate seen[ROOM];
+        long long score[KEYS];
+    };
+    extern __shared__ double queries[];
+    __shared__ seen_or_scored rooms[GROUPS];
+    __shared__ int poss[GROUPS][KEYS];
     __shared__ int survivors[GROUPS], finalists[GROUPS], least[GROUPS], found[GROUPS], too_many[GROUPS];
     __shared__ int tops[GROUPS][W * TOP_MAX];
-    const int group = threadIdx.x / (WARP * W), thread = threadIdx.x % (WARP * W), lane = threadIdx.x % WARP;
+    const int group = threadIdx.x / N, thread = threadIdx.x % N, lane = threadIdx.x % WARP;
     const int64_t row = (int64_t)blockIdx.x * GROUPS + group;
     const bool mine = row < s.Hk * s.rows;
-    const bool scanned = mine && s.floor[row] != order_of(INFINITY);
+    candidate *seen = rooms[group].seen;
+    long long *score = rooms[group].score;
+    double *q = queries + group * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
+    int *pos = poss[group];
+    const int hk = mine ? (int)(row / s.rows) : 0;
+    const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
     if (thread == 0) {
         survivors[group] = finalists[group] = found[group] = too_many[group] = 0;
         least[group] = order_of(-INFINITY);
     }
+    if (mine)
+        load_query(s, out, q, thread, N);
+    wait_for_previous();
+    let_next_start();
     __syncthreads();
+    const int floor_bits = mine ? s.floor[row] : 0;
+    const bool scanned = mine && floor_bits != order_of(INFINITY);
     if (scanned) {
-        const float floor = of_order(s.floor[row]);
-        const int per_list = max(1, WARP * W / s.lists); /* threads */
-        for (int l = thread / per_list; l < s.lists; l += WARP * W / per_list) {
-            const int n = s.count[row * s.lists + l];
+        const float floor = of_order(floor_bits);
+        const int per_list = max(1, N / s.lists); /* threads */
+        for (int l = thread / per_list; l < s.lists; l += N / per_list) {
             const candidate *cand = s.cand + (row * s.lists + l) * s.room;
-            if (thread % per_list == 0)
-                atomicAdd(&found[group], n);
+            const int n = s.count[row * s.lists + l], first = thread % per_list;
+            candidate ahead[AHEAD];
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++)
+                ahead[j] = cand[min(first + j * per_list, s.room - 1)];
             if (n > s.room)
                 too_many[group] = 1;
-            for (int i = thread % per_list; i < min(n, s.room); i += per_list) {
-                const candidate c = cand[i];
+            int keys = 0;
+            auto take = [&](const candidate &c) {
+                keys += __popc(c.keys);
                 if (c.up < floor)
-                    continue;
+                    return;
                 const int at = atomicAdd(&survivors[group], 1);
                 if (at < ROOM)
-                    seen[group][at] = c;
-            }
+                    seen[at] = c;
+            };
+#pragma unroll
+            for (int j = 0; j < AHEAD; j++)
+                if (first + j * per_list < min(n, s.room))
+                    take(ahead[j]);
+            for (int i = first + AHEAD * per_list; i < min(n, s.room); i += per_list)
+                take(cand[i]);
+            if (keys)
+                atomicAdd(&found[group], keys);
         }
     }
     __syncthreads();
-    const int m = survivors[group], hk = mine ? (int)(row / s.rows) : 0;
-    const bool left = mine && (!scanned || too_many[group] || m > ROOM);
-    const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
+    const int m = survivors[group];
+    bool left = mine && (!scanned || too_many[group] || m > ROOM);
     /* The parts of the keys knew only their own k best. What the k best of all surely reach is a better floor. */
     const bool narrow = mine && !left && m > s.top_k;
     if (narrow) {
-        int lo[ROOM / WARP / W];
-        for (int j = 0; j < ROOM / WARP / W; j++) {
-            const int i = thread + j * WARP * W;
-            lo[j] = INT32_MIN;
-            if (i >= m)
-                continue;
-            const candidate c = seen[group][i];
-            const float e = error_of(s.row[row], s.tiles[hk * s.tile_stride + c.pos / TILE]);
-            lo[j] = order_of(c.up - 2.0f * e - fabsf(c.up) * 0x1p-20f);
-        }
+        int lo[ROOM / N];
+#pragma unroll
+        for (int j = 0; j < ROOM / N; j++)
+            lo[j] = thread + j * N < m ? order_of(seen[thread + j * N].lo) : INT32_MIN;
         kth_largest(lo, s.top_k, lane, tops[group] + thread / WARP * s.top_k);
     }
     __syncthreads();
     if (narrow && thread < WARP) {
         int lo[W];
+#pragma unroll
         for (int j = 0; j < W; j++)
             lo[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
         const int kth = kth_largest(lo, s.top_k, lane, NULL);
@@ -214,18 +259,20 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
     }
     __syncthreads();
     if (mine && !left)
-        for (int i = thread; i < m; i += WARP * W) {
-            const candidate c = seen[group][i];
+        for (int i = thread; i < m; i += N) {
+            const candidate c = seen[i];
             if (c.up < of_order(least[group]))
                 continue;
-            const int at = atomicAdd(&finalists[group], 1);
-            pos[group][at] = c.pos;
+            int at = atomicAdd(&finalists[group], __popc(c.keys));
+            for (unsigned keys = c.keys; keys && at < KEYS; keys &= keys - 1)
+                pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(keys) - 1) * COLUMNS;
         }
     __syncthreads();
     const int n = finalists[group];
+    left |= mine && n > KEYS;
     if (mine && !left)
-        for (int i = thread; i < n; i += WARP * W)
-            score[group][i] = law(s, s.q + out * s.D, hk, pos[group][i]);
+        for (int i = thread; i < n; i += N)
+            score[i] = rank_of(law(s, q, hk, pos[i]));
     if (mine && thread == 0) {
         atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
         if (isnan(s.row[row].scale))
@@ -235,20 +282,34 @@ template <int W> __global__ void __launch_bounds__(THREADS) decide_kernel(search
     }
     __syncthreads();
     if (W == 8 && left)
-        brute_row(s, row);
-    if (!mine || left || thread >= WARP)
+        brute_row(s, row, q);
+    if (!mine || left)
         return;
-    warp_top top;
-    top.clear();
-    for (int i = 0; i < n; i++)
-        if (top.takes(score[group][i], pos[group][i], s.top_k))
-            top.insert(score[group][i], pos[group][i], lane);
-    top.write(s.hits + out * s.top_k, s.top_k, lane);
+    /* A hit's place is the number of those that beat it. */
+    reattn_hit *hits = s.hits + out * s.top_k;
+    for (int i = thread; i < n; i += N) {
+        const long long mine_is = score[i];
+        const int at = pos[i];
+        int place = 0;
+#pragma unroll 4
+        for (int j = 0; j < n; j++)
+            place += score[j] > mine_is || (score[j] == mine_is && pos[j] < at);
+        if (place < s.top_k) {
+            hits[place].pos = at;
+            hits[place].score = score_of(mine_is);
+        }
+    }
+    for (int i = n + thread; i < s.top_k; i += N) {
+        hits[i].pos = -1;
+        hits[i].score = -INFINITY;
+    }
 }
 
 __global__ void all_brute_kernel(search s)
 {
     const int64_t row = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    wait_for_previous();
+    let_next_start();
     if (row >= s.Hk * s.rows)
         return;
     s.brute[row] = (int)row;
@@ -273,19 +334,23 @@ int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
 int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
 {
     const int64_t rows = s.Hk * s.rows;
-    if (s.lists > 0 && rows < WHOLE_BLOCKS) { /* a block a row, which does what is left to the law */
-        decide_kernel<8><<<(unsigned)rows, THREADS, 0, stream>>>(s);
-        return failed(cudaGetLastError(), "deciding among candidates", err);
+    const size_t query = sizeof(double) * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
+    const char *what = "deciding among candidates";
+    if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
+        return failed(launch_next(s, decide_kernel<8, ROOM_BLOCK>, (unsigned)rows, THREADS, query, stream, s), what,
+                      err);
+    cudaError_t code;
+    if (s.lists == 0) { /* no scan was made */
+        code = launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s);
+    } else { /* with heads of 256 that is more shared memory than comes unasked */
+        auto *kernel = decide_kernel<1, ROOM_WARP>;
+        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(8 * query));
+        if (code == cudaSuccess)
+            code = launch_next(s, kernel, (unsigned)((rows + 7) / 8), THREADS, 8 * query, stream, s);
     }
-    if (s.lists == 0) /* no scan was made */
-        all_brute_kernel<<<(unsigned)((rows + 255) / 256), 256, 0, stream>>>(s);
-    else
-        decide_kernel<1><<<(unsigned)((rows + 7) / 8), THREADS, 0, stream>>>(s);
-    int code = failed(cudaGetLastError(), "deciding among candidates", err);
-    if (code)
-        return code;
-    brute_kernel<<<(unsigned)(rows < 1024 ? rows : 1024), THREADS, 0, stream>>>(s);
-    return failed(cudaGetLastError(), "searching rows by the law", err);
+    if (code == cudaSuccess)
+        code = launch_next(s, brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);
+    return failed(code, what, err);
 }
 
 } // namespace reattn_cuda

@@ -47,6 +47,15 @@ __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int x
         : "memory");
 }
 
+/* So many bytes, a multiple of 16. */
+__device__ __forceinline__ void copy_bytes(void *to, const void *from, int bytes, uint64_t *bar)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(bar))
+                 : "memory");
+}
+
 /* ------------------------------------------------------------------------------------------- wgmma ----------- */
 
 /* A matrix in shared memory: rows of SWIZZLE bytes, swizzled by the copy engine. */

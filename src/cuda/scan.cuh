@@ -25,7 +25,7 @@ extern "C" {
 namespace reattn_cuda
 {
 
-enum { TILE = 128, TOP_MAX = 32, WARP = 32, SAMPLES = 256, SAMPLE_KEYS = 64 };
+enum { TILE = 128, COLUMNS = 8, TOP_MAX = 32, WARP = 32, SAMPLES = 256 };
 enum kind { BF16 = REATTN__CUDA_BF16, F16 = REATTN__CUDA_F16, I8 = 2 };
 
 constexpr float TINY = 1e-34f;
@@ -77,9 +77,12 @@ struct row_info { /* of one query of one head; row = token * g + head in its gro
     float scale, inv, a, b;
 };
 
-struct candidate {
-    int pos;
-    float up; /* its score is at most that */
+/* Keys that a scan wants looked at: those numbered tile * 128 + 8 * i + column, for each bit i of `keys`. That is how a
+ * lane has them in its registers, and what it can write down without looking for one of them. */
+struct alignas(16) candidate {
+    int at;        /* tile * COLUMNS + column */
+    unsigned keys; /* 16 bits */
+    float up, lo;  /* their scores are at most up, and one of them reaches lo */
 };
 
 struct status { /* cleared by prepare, filled by decide */
@@ -95,8 +98,8 @@ struct search {
     int64_t M, stride_key, stride_head, T, rows; /* rows of a KV head: T * g */
     int H, Hk, g, D, top_k, type, kind;
     int lists, room;  /* candidate lists of a row, and their length */
-    int samples;      /* stretches of SAMPLE_KEYS keys that are looked at first, 0 for none */
-    int sample_every; /* one tile in so many is sampled */
+    int samples;      /* lists that tell each other their best, 0 for none */
+    bool overlap;     /* a kernel may begin before the one before it has ended */
     const tile_info *tiles;
     int64_t tile_stride; /* tiles of a KV head in the index */
     const int8_t *plane;
@@ -110,7 +113,15 @@ struct search {
     int *count;      /* [Hk][rows][lists] */
     int *brute;      /* [Hk][rows] rows left to the law */
     candidate *cand; /* [Hk][rows][lists][room] */
-    float *sample;   /* [Hk][rows][SAMPLES] the best score that is surely reached in each sample */
+    float *sample;   /* [Hk][rows][SAMPLES] the best score that is surely reached in each list's keys so far */
+};
+
+/* What a product of a scan of this kind sums in. */
+template <int KIND> struct sums {
+    typedef float type;
+};
+template <> struct sums<I8> {
+    typedef int type;
 };
 
 /* Floats as integers of the same order. */
@@ -129,18 +140,43 @@ __device__ __forceinline__ float load_value(const void *k, int type, int64_t i)
     return type == F16 ? __half2float(((const __half *)k)[i]) : __bfloat162float(((const __nv_bfloat16 *)k)[i]);
 }
 
-/* The law: the product of two such values is exact in float64, so that a fused multiply-add rounds as it does. */
-__device__ __forceinline__ double law(const search &s, const float *q, int hk, int64_t pos)
+/* The law, in order of d: the product of two such values is exact in float64, so that a fused multiply-add rounds as it
+ * does. Conversions to float64 are slow. A bit pattern of f32, moved to its places in a float64, is that number times
+ * 2^-896, subnormal ones too; so q comes multiplied by 2^896, which overflows for no f32: [D to a multiple of 64]. */
+constexpr double Q_SCALE = 0x1p896;
+constexpr int LAW_STEP = 64;
+
+__device__ __forceinline__ double shifted(unsigned f32_bits)
+{
+    return __hiloint2double((int)f32_bits >> 3 & (int)0x8fffffff, (int)(f32_bits << 29));
+}
+template <bool HALF> __device__ __forceinline__ double law_of(const search &s, const double *q, int hk, int64_t pos)
 {
     const uint4 *k = (const uint4 *)((const uint16_t *)s.k + pos * s.stride_key + hk * s.stride_head);
     double sum = 0.0;
-    for (int d = 0; d < s.D; d += 32, k += 4) {
-        const uint4 raw[4] = {__ldg(k), __ldg(k + 1), __ldg(k + 2), __ldg(k + 3)};
+    for (int d = 0; d < s.D; d += LAW_STEP) {
+        unsigned raw[LAW_STEP / 2];
 #pragma unroll
-        for (int i = 0; i < 32; i++)
-            sum = fma((double)q[d + i], (double)load_value(raw, s.type, i), sum);
+        for (int i = 0; i < LAW_STEP / 8; i++) {
+            const uint4 x = d + i * 8 < s.D ? __ldg(k + d / 8 + i) : uint4{0, 0, 0, 0};
+            raw[i * 4] = x.x, raw[i * 4 + 1] = x.y, raw[i * 4 + 2] = x.z, raw[i * 4 + 3] = x.w;
+        }
+#pragma unroll
+        for (int i = 0; i < LAW_STEP / 2; i++) {
+            unsigned low = raw[i] << 16, high = raw[i] & 0xffff0000u;
+            if (HALF) {
+                const float2 x = __half22float2(*(const __half2 *)&raw[i]);
+                low = __float_as_uint(x.x), high = __float_as_uint(x.y);
+            }
+            sum = fma(q[d + i * 2], shifted(low), sum);
+            sum = fma(q[d + i * 2 + 1], shifted(high), sum);
+        }
     }
     return sum;
+}
+__device__ __forceinline__ double law(const search &s, const double *q, int hk, int64_t pos)
+{
+    return s.type == F16 ? law_of<true>(s, q, hk, pos) : law_of<false>(s, q, hk, pos);
 }
 
 /* Row r of KV head hk in the caller's arrays, counted in (token, head). */
@@ -165,6 +201,13 @@ __device__ __forceinline__ float worth(float floor, float e, const row_info &row
 __device__ __forceinline__ int worth_int(float x)
 {
     return __float2int_rd(fminf(fmaxf(x, -1e9f), 1e9f)) - 4;
+}
+
+/* Of the keys of a candidate in the last tile, those that are there. */
+__device__ __forceinline__ unsigned keys_there(int at, int64_t M)
+{
+    const int left = (int)(M - (int64_t)(at / COLUMNS) * TILE) - at % COLUMNS;
+    return left <= 0 ? 0 : left >= TILE ? 0xffff : (1u << (left + COLUMNS - 1) / COLUMNS) - 1;
 }
 
 /* Puts lo, a score that is surely reached, in place of the least of the k best such; returns the new least. */
@@ -253,7 +296,72 @@ struct warp_top {
 
 /* --------------------------------------------------------------------------------------------- launchers ------- */
 
+/* A kernel that starts before its predecessor has ended waits here before it touches what that one writes... */
+__device__ __forceinline__ void wait_for_previous()
+{
+#if __CUDA_ARCH__ >= 900
+    cudaGridDependencySynchronize();
+#endif
+}
+/* ...and says here that its successor may start. */
+__device__ __forceinline__ void let_next_start()
+{
+#if __CUDA_ARCH__ >= 900
+    cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+/* Queues a kernel that begins with wait_for_previous(). */
+template <class... parameters, class... arguments>
+cudaError_t launch_next(const search &s, void (*kernel)(parameters...), dim3 blocks, int threads, size_t shared,
+                        cudaStream_t stream, arguments &&...args)
+{
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = blocks;
+    config.blockDim = dim3((unsigned)threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &overlap;
+    config.numAttrs = s.overlap ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, args...);
+}
+
 int failed(cudaError_t code, const char *what, reattn_error *err);
+
+/* Calls a scan's launcher for the head size and the type of a search: scan.at<D, KIND>(). */
+template <int D, class scan_of> cudaError_t launch_kind(const search &s, const scan_of &scan)
+{
+    switch (s.kind) {
+    case I8:
+        return scan.template at<D, I8>();
+    case F16:
+        return scan.template at<D, F16>();
+    default:
+        return scan.template at<D, BF16>();
+    }
+}
+template <class scan_of> int launch_scan(const search &s, const scan_of &scan, reattn_error *err)
+{
+    cudaError_t code = cudaErrorInvalidValue;
+    switch (s.D) {
+    case 64:
+        code = launch_kind<64>(s, scan);
+        break;
+    case 96:
+        code = launch_kind<96>(s, scan);
+        break;
+    case 128:
+        code = launch_kind<128>(s, scan);
+        break;
+    case 256:
+        code = launch_kind<256>(s, scan);
+        break;
+    }
+    return failed(code, "scanning the keys", err);
+}
 
 int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err);
 int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err);

@@ -5,8 +5,10 @@
  * product is free, so a lane loads 16 bytes in a row of a key and calls them the fragment that the instruction wants;
  * queries are taken in the same order. No shared memory, and every byte is read once.
  *
- * Hundreds of warps that know nothing would each write down its first few keys. So some tiles, evenly spread, are
- * looked at before: the k-th best of their maxima is surely reached by k keys, and all warps start with that. */
+ * Hundreds of warps that know nothing would each write down its first few keys. So of its first tile each only takes
+ * maxima and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. What
+ * of the first tile reaches that is then written down, 16 keys at once, since the sums are gone. One warp in eight
+ * looks again at what the others have published after 2, 4, 8 ... tiles. Nobody waits for anybody. */
 #include "scan.cuh"
 
 using namespace reattn_cuda;
@@ -14,14 +16,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8 };
-
-template <int KIND> struct sums {
-    typedef float type;
-};
-template <> struct sums<I8> {
-    typedef int type;
-};
+enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8, LISTENERS = 8 };
 
 /* c += keys (16 x 32 bytes) * queries (32 bytes x 8). */
 template <int KIND, class C>
@@ -54,16 +49,17 @@ __device__ __forceinline__ uint4 stream16(const void *p)
     return x;
 }
 
-/* The k-th best of a row's sampled maxima. */
-__device__ float sampled_floor(const search &s, int64_t row, int lane)
+/* The k-th best of what the lists of a row have published by now. */
+__device__ float published_floor(const search &s, int64_t row, int lane)
 {
     int x[SAMPLES / WARP];
     for (int i = 0; i < SAMPLES / WARP; i++)
-        x[i] = order_of(i * WARP + lane < s.samples ? s.sample[row * SAMPLES + i * WARP + lane] : -INFINITY);
+        x[i] = order_of(i * WARP + lane < s.samples ? ((volatile float *)s.sample)[row * SAMPLES + i * WARP + lane]
+                                                    : -INFINITY);
     return of_order(kth_largest(x, s.top_k, lane, NULL));
 }
 
-template <int D, int KIND, int NB, bool SAMPLE>
+template <int D, int KIND, int NB>
 __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head)
 {
     typedef typename sums<KIND>::type sum;
@@ -75,50 +71,13 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
     constexpr int PER = LOADS == 1 ? 4 : LOADS <= 3 ? 2 : 1, STEP = 16 * PER; /* enough bytes in flight */
     extern __shared__ float shared[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, quad = lane / 4, in_quad = lane % 4;
-    float *best = shared + warp * ROWS * (s.top_k + 2), *floors = best + ROWS * s.top_k;
-    int *counts = (int *)(floors + ROWS);
+    float *best = shared + warp * ROWS * (s.top_k + 3), *floors = best + ROWS * s.top_k, *tops = floors + ROWS;
+    int *counts = (int *)(tops + ROWS);
     const int64_t unit = (int64_t)blockIdx.x * WARPS + warp;
     const int hk = (int)(unit % s.Hk);
     const int64_t first_row = (int64_t)blockIdx.y * ROWS;
     if (unit / s.Hk >= warps_per_head)
         return;
-
-    for (int i = lane; i < ROWS * s.top_k; i += WARP)
-        best[i] = -INFINITY;
-    for (int i = lane; i < ROWS; i += WARP) {
-        counts[i] = 0;
-        floors[i] = first_row + i < s.rows ? of_order(s.floor[hk * s.rows + first_row + i]) : INFINITY;
-    }
-    __syncwarp();
-    if (!SAMPLE && s.samples)
-        for (int i = 0; i < ROWS && first_row + i < s.rows; i++) {
-            float floor = sampled_floor(s, hk * s.rows + first_row + i, lane);
-            if (lane == 0)
-                floors[i] = fmaxf(floors[i], floor);
-        }
-    __syncwarp();
-
-    /* Queries, in the order of the loads below. Products past the end of a row have zeros here. */
-    uint32_t b[LOADS * 2][NB][2];
-#pragma unroll
-    for (int l = 0; l < LOADS; l++)
-#pragma unroll
-        for (int n = 0; n < NB; n++) {
-            const int64_t row = first_row + n * 8 + quad;
-            uint4 x = {0, 0, 0, 0};
-            if (row < s.rows && l * 64 + in_quad * 16 < BYTES)
-                x = *(const uint4 *)((const char *)s.qs + (hk * s.rows + row) * BYTES + l * 64 + in_quad * 16);
-            b[l * 2][n][0] = x.x, b[l * 2][n][1] = x.y, b[l * 2 + 1][n][0] = x.z, b[l * 2 + 1][n][1] = x.w;
-        }
-    row_info info[NB][2];
-    int row_at[NB][2];
-#pragma unroll
-    for (int n = 0; n < NB; n++)
-        for (int i = 0; i < 2; i++) {
-            row_at[n][i] = n * 8 + in_quad * 2 + i;
-            const int64_t row = first_row + row_at[n][i];
-            info[n][i] = row < s.rows ? s.row[hk * s.rows + row] : row_info{1, 1, 0, 0};
-        }
 
     const char *base;
     int64_t pitch; /* bytes from key to key */
@@ -145,15 +104,93 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         }
     };
 
-    const int64_t tiles = (s.M + TILE - 1) / TILE;
-    const int64_t stride = SAMPLE ? tiles : warps_per_head;
-    constexpr int PARTS = TILE / SAMPLE_KEYS;
-    const int64_t part = SAMPLE ? unit / s.Hk % PARTS * SAMPLE_KEYS : 0;
-    int64_t tile = SAMPLE ? unit / s.Hk / PARTS * s.sample_every : unit / s.Hk;
+    const int64_t tiles = (s.M + TILE - 1) / TILE, stride = warps_per_head;
+    const int list = (int)(unit / s.Hk);
+    int64_t tile = list;
     if (AHEAD && tile < tiles)
-        load(tile * TILE + part);
-    for (; tile < tiles; tile += stride) {
-        const tile_info t = s.tiles[hk * s.tile_stride + tile];
+        load(tile * TILE);
+    wait_for_previous();
+
+    for (int i = lane; i < ROWS * s.top_k; i += WARP)
+        best[i] = -INFINITY;
+    for (int i = lane; i < ROWS; i += WARP) {
+        counts[i] = 0;
+        tops[i] = -INFINITY;
+        floors[i] = first_row + i < s.rows ? of_order(s.floor[hk * s.rows + first_row + i]) : INFINITY;
+    }
+    __syncwarp();
+    /* Queries, in the order of the loads below. Products past the end of a row have zeros here. */
+    uint32_t b[LOADS * 2][NB][2];
+#pragma unroll
+    for (int l = 0; l < LOADS; l++)
+#pragma unroll
+        for (int n = 0; n < NB; n++) {
+            const int64_t row = first_row + n * 8 + quad;
+            uint4 x = {0, 0, 0, 0};
+            if (row < s.rows && l * 64 + in_quad * 16 < BYTES)
+                x = *(const uint4 *)((const char *)s.qs + (hk * s.rows + row) * BYTES + l * 64 + in_quad * 16);
+            b[l * 2][n][0] = x.x, b[l * 2][n][1] = x.y, b[l * 2 + 1][n][0] = x.z, b[l * 2 + 1][n][1] = x.w;
+        }
+    row_info info[NB][2];
+    int row_at[NB][2];
+#pragma unroll
+    for (int n = 0; n < NB; n++)
+        for (int i = 0; i < 2; i++) {
+            row_at[n][i] = n * 8 + in_quad * 2 + i;
+            const int64_t row = first_row + row_at[n][i];
+            info[n][i] = row < s.rows ? s.row[hk * s.rows + row] : row_info{1, 1, 0, 0};
+        }
+
+    /* Lanes write down what their keys of a row are worth, each in a place of its own. */
+    auto note = [&](int n, int i, int64_t tile, const tile_info &t, float e, unsigned keys, sum most) {
+        const int r = row_at[n][i], at = (int)tile * COLUMNS + quad;
+        const int64_t row = hk * s.rows + first_row + r;
+        const bool part = (tile + 1) * TILE > s.M;
+        if (part)
+            keys &= keys_there(at, s.M);
+        const unsigned all = __ballot_sync(ALL, keys != 0);
+        if (!all)
+            return;
+        const unsigned who = all & 0x11111111u << in_quad;
+        const float score = (float)most * (info[n][i].scale * t.scale);
+        /* Sums of keys that are not there may be among them. */
+        const float lo = part ? -INFINITY : score - e;
+        const int place = counts[r] + __popc(who & ((1u << lane) - 1));
+        if (keys && place < s.room)
+            s.cand[(row * s.lists + list) * s.room + place] = {at, keys, score + e, lo};
+        float top = keys ? lo : -INFINITY;
+        for (int j = 4; j < WARP; j *= 2)
+            top = fmaxf(top, __shfl_xor_sync(ALL, top, j));
+        __syncwarp();
+        if (who && lane == __ffs(who) - 1) {
+            counts[r] += __popc(who);
+            if (top > tops[r]) {
+                tops[r] = top;
+                if (list < s.samples)
+                    ((volatile float *)s.sample)[row * SAMPLES + list] = top;
+            }
+            const float floor = top > floors[r] ? raise_floor(best + r * s.top_k, s.top_k, top) : -INFINITY;
+            if (floor > floors[r]) {
+                floors[r] = floor;
+                atomicMax(&s.floor[row], order_of(floor));
+            }
+        }
+        __syncwarp();
+    };
+    /* Of what the others have published a warp works out one row's floor and tells all. */
+    auto listen = [&](int r) {
+        const int64_t row = hk * s.rows + first_row + r;
+        const float floor = published_floor(s, row, lane);
+        if (lane == 0 && floor > floors[r])
+            atomicMax(&s.floor[row], order_of(floor));
+    };
+    const int rows_here = (int)min(s.rows - first_row, (int64_t)ROWS);
+
+    const tile_info *infos = s.tiles + hk * s.tile_stride;
+    tile_info t_next = infos[min(tile, tiles - 1)];
+    for (int turn = 1; tile < tiles; tile += stride, turn++) {
+        const tile_info t = t_next;
+        t_next = infos[min(tile + stride, tiles - 1)];
         int seen[NB][2]; /* what other warps have found by now */
         float e[NB][2];
         sum least[NB][2];
@@ -178,13 +215,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                 seen[n][i] = row < s.rows ? *(volatile int *)&s.floor[hk * s.rows + row] : order_of(INFINITY);
             }
         refresh();
+        const bool blind = turn == 1 && s.samples && (tile + 1) * TILE <= s.M;
         sum most[NB][2];
-        if constexpr (SAMPLE)
 #pragma unroll
-            for (int n = 0; n < NB; n++)
-                most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
-        const int64_t begin = tile * TILE + part, end = SAMPLE ? begin + SAMPLE_KEYS : begin + TILE;
-        for (int64_t first = begin; first < end; first += STEP) {
+        for (int n = 0; n < NB; n++)
+            most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
+        for (int64_t first = tile * TILE; first < (tile + 1) * TILE; first += STEP) {
             uint4 now[LOADS][2 * PER];
             if (!AHEAD)
                 load(first);
@@ -210,7 +246,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                         product<KIND>(c[p][n], {x.z, y.z, x.w, y.w}, b[l * 2 + 1][n]);
                     }
                 }
-            if constexpr (SAMPLE) {
+            if (blind) {
 #pragma unroll
                 for (int p = 0; p < PER; p++)
 #pragma unroll
@@ -231,53 +267,52 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
             if (!__any_sync(ALL, hit))
                 continue;
 
-                /* Rare. Lanes with the same rows take turns. */
-#pragma unroll
-            for (int p = 0; p < PER; p++)
-#pragma unroll
-                for (int n = 0; n < NB; n++)
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        const int64_t pos = first + p * 16 + i / 2 * 8 + quad;
-                        bool wants = c[p][n][i] >= least[n][i % 2] && pos < s.M;
-                        for (unsigned who = __ballot_sync(ALL, wants); who; who = __ballot_sync(ALL, wants)) {
-                            const int turn = __ffs(who & (0x11111111u << in_quad)) - 1;
-                            if (wants && lane == turn) {
-                                wants = false;
-                                const int r = row_at[n][i % 2];
-                                const int64_t row = hk * s.rows + first_row + r;
-                                const float score = (float)c[p][n][i] * (info[n][i % 2].scale * t.scale),
-                                            er = e[n][i % 2];
-                                if (score + er >= floors[r]) {
-                                    const int at = counts[r]++;
-                                    if (at < s.room)
-                                        s.cand[(row * s.lists + unit / s.Hk) * s.room + at] = {(int)pos, score + er};
-                                    const float least_now = raise_floor(best + r * s.top_k, s.top_k, score - er);
-                                    if (least_now > floors[r]) {
-                                        floors[r] = least_now;
-                                        atomicMax(&s.floor[row], order_of(least_now));
-                                    }
-                                }
-                            }
-                            __syncwarp();
-                        }
-                    }
-            refresh();
-            __syncwarp();
-        }
-        if constexpr (SAMPLE) {
+            /* Rare. */
+            const int bit = (int)(first % TILE) / COLUMNS;
 #pragma unroll
             for (int n = 0; n < NB; n++)
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    for (int j = 4; j < WARP; j *= 2)
-                        most[n][i] = max(most[n][i], __shfl_xor_sync(ALL, most[n][i], j));
-                    const int64_t row = first_row + row_at[n][i];
-                    if (quad == 0 && row < s.rows)
-                        s.sample[(hk * s.rows + row) * SAMPLES + unit / s.Hk] =
-                            (float)most[n][i] * (info[n][i].scale * t.scale) - e[n][i];
+                    unsigned keys = 0;
+                    sum top = c[0][n][i];
+#pragma unroll
+                    for (int j = 0; j < 2 * PER; j++) {
+                        const sum x = c[j / 2][n][j % 2 * 2 + i];
+                        keys |= x >= least[n][i] ? 1u << j : 0;
+                        top = max(top, x);
+                    }
+                    note(n, i, tile, t, e[n][i], keys << bit, top);
                 }
-            return;
+            refresh();
+        }
+        if (blind) {
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    sum top = most[n][i];
+                    for (int j = 4; j < WARP; j *= 2)
+                        top = max(top, __shfl_xor_sync(ALL, top, j));
+                    const int r = row_at[n][i];
+                    if (quad == 0 && list < s.samples && first_row + r < s.rows) {
+                        tops[r] = (float)top * (info[n][i].scale * t.scale) - e[n][i];
+                        ((volatile float *)s.sample)[(hk * s.rows + first_row + r) * SAMPLES + list] = tops[r];
+                    }
+                }
+        }
+        if (s.samples && (turn == 1 || ((turn & (turn - 1)) == 0 && list / rows_here % LISTENERS == 0)))
+            listen((list + turn) % rows_here);
+        if (blind) {
+            __syncwarp();
+            for (int i = lane; i < rows_here; i += WARP)
+                floors[i] = fmaxf(floors[i], of_order(((volatile int *)s.floor)[hk * s.rows + first_row + i]));
+            __syncwarp();
+            refresh();
+#pragma unroll
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    note(n, i, tile, t, e[n][i], most[n][i] >= least[n][i] ? 0xffff : 0, most[n][i]);
         }
         __syncwarp();
         if (quad == 0) {
@@ -290,32 +325,25 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         __syncwarp();
     }
     for (int i = lane; i < ROWS && first_row + i < s.rows; i += WARP)
-        s.count[(hk * s.rows + first_row + i) * s.lists + unit / s.Hk] = counts[i];
+        s.count[(hk * s.rows + first_row + i) * s.lists + list] = counts[i];
 }
 
 template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
 {
-    const size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 2);
-    const int64_t groups = (s.rows + NB * 8 - 1) / (NB * 8);
-    auto blocks = [&](int64_t warps) { return dim3((unsigned)((warps * s.Hk + WARPS - 1) / WARPS), (unsigned)groups); };
-    if (s.samples)
-        scan_kernel<D, KIND, NB, true><<<blocks(s.samples), THREADS, shared, stream>>>(s, s.samples);
-    scan_kernel<D, KIND, NB, false><<<blocks(s.lists), THREADS, shared, stream>>>(s, s.lists);
-    return cudaGetLastError();
+    const size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 3);
+    const unsigned groups = (unsigned)((s.rows + NB * 8 - 1) / (NB * 8));
+    const unsigned blocks = (unsigned)(((int64_t)s.lists * s.Hk + WARPS - 1) / WARPS);
+    return launch_next(s, scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists);
 }
 
-template <int D> cudaError_t launch_dim(const search &s, cudaStream_t stream)
-{
-    const bool few = s.rows <= FEW_ROWS;
-    switch (s.kind) {
-    case I8:
-        return few ? launch<D, I8, 1>(s, stream) : launch<D, I8, 2>(s, stream);
-    case F16:
-        return few ? launch<D, F16, 1>(s, stream) : launch<D, F16, 2>(s, stream);
-    default:
-        return few ? launch<D, BF16, 1>(s, stream) : launch<D, BF16, 2>(s, stream);
+struct scan {
+    const search &s;
+    cudaStream_t stream;
+    template <int D, int KIND> cudaError_t at() const
+    {
+        return s.rows <= FEW_ROWS ? launch<D, KIND, 1>(s, stream) : launch<D, KIND, 2>(s, stream);
     }
-}
+};
 
 } // namespace
 
@@ -333,22 +361,7 @@ int mma_warps(int64_t M, int64_t rows, int Hk, int SMs)
 
 int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err)
 {
-    cudaError_t code = cudaErrorInvalidValue;
-    switch (s.D) {
-    case 64:
-        code = launch_dim<64>(s, stream);
-        break;
-    case 96:
-        code = launch_dim<96>(s, stream);
-        break;
-    case 128:
-        code = launch_dim<128>(s, stream);
-        break;
-    case 256:
-        code = launch_dim<256>(s, stream);
-        break;
-    }
-    return failed(code, "scanning the keys", err);
+    return launch_scan(s, scan{s, stream}, err);
 }
 
 } // namespace reattn_cuda

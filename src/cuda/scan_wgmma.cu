@@ -3,8 +3,9 @@
  *
  * A block holds up to 256 rows (tokens x heads of one KV head) and streams keys past them, so that each tile of keys
  * leaves the L2 cache once for 256 rows. While one warpgroup tests its sums, the others keep the tensor cores busy. A
- * lane has 2 rows x 32 keys of a tile: their maximum against what is worth a look; the rest happens about
- * k ln(M / k) times a row. Rows belong to one warp, so that lists need no locks.
+ * lane has 2 rows x 32 keys of a tile: their maxima against what is worth a look; the rest happens about k ln(M / k)
+ * times a row. Rows belong to one warp, so that lists need no locks. What limits the speed is how many instructions a
+ * tile takes beside the product; hence 32-bit offsets, and as few registers as can be.
  *
  * Before that a block looks at every 16th of its tiles, only for the maximum: the k-th best of those is surely reached
  * by k keys, and what would else be written down while little is known is not. */
@@ -17,7 +18,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16, NEWS_MAX = 4, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
+enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
 
 template <int D, int KIND> struct shape {
     static constexpr int BYTES = D * value_bytes(KIND);
@@ -27,13 +28,6 @@ template <int D, int KIND> struct shape {
     static constexpr int ROWS = GROUPS * 64;
     static constexpr int Q_BYTES = ROWS * CHUNKS * SWIZZLE, STAGE_BYTES = TILE * CHUNKS * SWIZZLE;
     static constexpr int THREADS = PRODUCER + GROUPS * 128;
-};
-
-template <int KIND> struct sums {
-    typedef float type;
-};
-template <> struct sums<I8> {
-    typedef int type;
 };
 
 [[maybe_unused]] __device__ __forceinline__ float largest(float a, float b, float c)
@@ -48,11 +42,10 @@ template <> struct sums<I8> {
 /* One of a lane's two rows. */
 template <class sum> struct row_state {
     row_info info;
-    float floor, e;
-    sum least;       /* worth a look in this tile */
-    int count, news; /* candidates of this lane, and scores that its floor does not know yet */
-    float *fresh;    /* [NEWS_MAX][WARP] those scores, this lane's */
-    candidate *cand;
+    float floor, heard, e; /* heard: what other splits know */
+    sum least;             /* worth a look in this tile */
+    float fresh;           /* the best score that the floor does not know yet */
+    unsigned at, end;      /* where the lane's next candidate goes, and where its list ends */
     float *best;
 };
 
@@ -65,96 +58,77 @@ template <int KIND, class sum> __device__ __forceinline__ void set_least(row_sta
         r.least = x;
 }
 
-/* c[i % N], by selects: registers have no index. */
-template <int N, class sum> __device__ __forceinline__ sum pick(const sum *c, int i)
+/* Writes down those of a lane's 16 keys of one row and one column that are worth a look. Each lane has lists of its
+ * own, and nobody waits: one slow warp stops the three others of its warpgroup. */
+template <int FIRST, class sum>
+__device__ __forceinline__ void note(const search &s, const sum (&c)[64], row_state<sum> &r, float scale, int at,
+                                     sum most)
 {
-    if constexpr (N == 1) {
-        return c[0];
-    } else {
-        const sum low = pick<N / 2>(c, i), high = pick<N / 2>(c + N / 2, i);
-        return i & (N / 2) ? high : low;
+    unsigned keys = 0;
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        keys |= c[i * 4 + FIRST] >= r.least ? 1u << i : 0;
+    const float score = (float)most * (r.info.scale * scale);
+    float lo = score - r.e;
+    if (at >= (int)(s.M / TILE) * COLUMNS) { /* sums of keys that are not there may be among them */
+        keys &= keys_there(at, s.M);
+        lo = -INFINITY;
+        if (!keys)
+            return;
     }
+    if (r.at < r.end)
+        s.cand[r.at] = {at, keys, score + r.e, lo};
+    r.at++;
+    r.fresh = fmaxf(r.fresh, lo);
 }
 
-/* Writes down what is worth a look: bits of `wants` are sums of the lane. Each lane has lists of its own, and nobody
- * waits: one slow warp stops the three others of its warpgroup. */
-template <class sum>
-__device__ __forceinline__ void look(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t,
-                                     int first, uint64_t wants)
-{
-    while (wants) {
-        const int i = __ffsll((long long)wants) - 1, half = i >> 1 & 1;
-        const float scale = half ? r[1].info.scale : r[0].info.scale, e = half ? r[1].e : r[0].e;
-        const float score = (float)pick<64>(c, i) * (scale * t.scale);
-        const int at = half ? r[1].count : r[0].count, pos = first + (i >> 2) * 8 + (i & 1);
-        wants &= wants - 1;
-        if (pos >= s.M)
-            continue;
-        if (at < s.room)
-            (half ? r[1].cand : r[0].cand)[at] = {pos, score + e};
-        if (half)
-            r[1].count++;
-        else
-            r[0].count++;
-        if (score - e <= (half ? r[1].floor : r[0].floor))
-            continue;
-        const int n = half ? r[1].news : r[0].news;
-        float *place = r[0].fresh + (half * NEWS_MAX + n % NEWS_MAX) * WARP;
-        *place = n < NEWS_MAX ? score - e : fmaxf(*place, score - e); /* what finds no place is not missed */
-        if (half)
-            r[1].news++;
-        else
-            r[0].news++;
-    }
-}
-
-/* Raises a row's floor by what its four lanes have seen since the last time. */
+/* Raises a row's floor by the best that each of its four lanes has seen since the last time. */
 template <class sum> __device__ __forceinline__ void learn(const search &s, row_state<sum> &r, int64_t row, int lane)
 {
-    const float before = r.floor;
-    for (int n = 0; __any_sync(ALL, n < min(r.news, (int)NEWS_MAX)); n++) {
-        const float lo = n < min(r.news, (int)NEWS_MAX) ? r.fresh[n * WARP] : -INFINITY;
-#pragma unroll 1
-        for (int turn = 0; turn < 4; turn++) {
-            if (lane % 4 == turn && lo > r.floor)
-                r.floor = fmaxf(r.floor, raise_floor(r.best, s.top_k, lo));
-            __syncwarp();
-            r.floor = __shfl_sync(ALL, r.floor, (lane & 28) + turn);
+    const float before = r.floor, lo = r.fresh;
+    bool wants = lo > r.floor;
+    for (unsigned all = __ballot_sync(ALL, wants); all; all = __ballot_sync(ALL, wants)) {
+        const unsigned who = all >> (lane & 28) & 15;
+        const int turn = who ? (lane & 28) + __ffs(who) - 1 : lane;
+        if (wants && lane == turn) {
+            r.floor = fmaxf(r.floor, raise_floor(r.best, s.top_k, lo));
+            wants = false;
         }
+        __syncwarp();
+        r.floor = __shfl_sync(ALL, r.floor, turn);
+        wants = wants && lo > r.floor;
     }
-    r.news = 0;
+    r.fresh = -INFINITY;
     if (gridDim.y > 1 && lane % 4 == 0 && r.floor > before)
         atomicMax(&s.floor[row], order_of(r.floor));
 }
 
-template <int KIND, class sum>
-__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], const tile_info &t,
-                                     int first)
+/* c[i] is row i / 2 % 2 of the lane, key i / 4 * 8 and column i % 2. */
+template <class sum>
+__device__ __forceinline__ void test(const search &s, const sum (&c)[64], row_state<sum> (&r)[2], float scale, int at)
 {
-    sum most[2][4];
+    sum most[4];
 #pragma unroll
-    for (int half = 0; half < 2; half++)
+    for (int f = 0; f < 4; f++) {
+        sum x = largest(c[f], c[f + 4], c[f + 8]), y = largest(c[f + 12], c[f + 16], c[f + 20]);
 #pragma unroll
-        for (int g = 0; g < 4; g++) {
-            const int at = g * 16 + half * 2;
-            sum x = largest(c[at], c[at + 1], c[at + 4]);
-            x = largest(x, c[at + 5], c[at + 8]);
-            x = largest(x, c[at + 9], c[at + 12]);
-            most[half][g] = max(x, c[at + 13]);
+        for (int i = 24; i < 56; i += 16) {
+            x = largest(x, c[f + i], c[f + i + 4]);
+            y = largest(y, c[f + i + 8], c[f + i + 12]);
         }
-    const sum all[2] = {largest(largest(most[0][0], most[0][1], most[0][2]), most[0][3], most[0][3]),
-                        largest(largest(most[1][0], most[1][1], most[1][2]), most[1][3], most[1][3])};
-    if (!__any_sync(ALL, all[0] >= r[0].least || all[1] >= r[1].least))
+        x = largest(x, c[f + 56], c[f + 60]);
+        most[f] = max(x, y);
+    }
+    if (!__any_sync(ALL, max(most[0], most[1]) >= r[0].least || max(most[2], most[3]) >= r[1].least))
         return;
-    uint64_t wants = 0;
-#pragma unroll
-    for (int g = 0; g < 4; g++)
-        if (most[0][g] >= r[0].least || most[1][g] >= r[1].least)
-#pragma unroll
-            for (int i = 0; i < 16; i++)
-                if (c[g * 16 + i] >= r[i / 2 % 2].least)
-                    wants |= 1ull << (g * 16 + i);
-    look(s, c, r, t, first, wants);
+    if (most[0] >= r[0].least)
+        note<0>(s, c, r[0], scale, at, most[0]);
+    if (most[1] >= r[0].least)
+        note<1>(s, c, r[0], scale, at + 1, most[1]);
+    if (most[2] >= r[1].least)
+        note<2>(s, c, r[1], scale, at, most[2]);
+    if (most[3] >= r[1].least)
+        note<3>(s, c, r[1], scale, at + 1, most[3]);
     __syncwarp();
 }
 
@@ -185,11 +159,12 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
     typedef shape<D, KIND> S;
     typedef typename sums<KIND>::type sum;
     constexpr int STEPS = S::BYTES / 32, VALUES = S::SWIZZLE / value_bytes(KIND);
-    extern __shared__ char raw[];
+    extern __shared__ __align__(1024) char raw[];
     __shared__ uint64_t q_full, full[STAGES_MAX], empty[STAGES_MAX];
-    char *q_tile = (char *)(((uintptr_t)raw + 1023) / 1024 * 1024), *k_tile = q_tile + S::Q_BYTES;
+    __shared__ __align__(16) tile_info infos[STAGES_MAX];
+    char *q_tile = raw, *k_tile = q_tile + S::Q_BYTES;
     float *best = (float *)(k_tile + stages * S::STAGE_BYTES);
-    const int hk = blockIdx.z, split = blockIdx.y, group = threadIdx.x / 128 - 1;
+    const int hk = blockIdx.z, split = blockIdx.y, group = __shfl_sync(ALL, (int)threadIdx.x / 128 - 1, 0);
     const int first_row = blockIdx.x * S::ROWS;
     const int tiles = (int)((s.M + TILE - 1) / TILE);
     const int first_tile = split * split_tiles, end_tile = min(first_tile + split_tiles, tiles);
@@ -211,6 +186,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
     for (int i = threadIdx.x; i < S::ROWS * s.top_k; i += S::THREADS)
         best[i] = -INFINITY;
     __syncthreads();
+    wait_for_previous();
+    let_next_start();
 
     if (group < 0) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
@@ -222,7 +199,8 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
         for (int i = 0, stage = 0, phase = 1; i < turns; i++) {
             const int tile = tile_of(i);
             barrier_wait(&empty[stage], phase);
-            barrier_expect(&full[stage], S::STAGE_BYTES);
+            barrier_expect(&full[stage], S::STAGE_BYTES + (int)sizeof(tile_info));
+            copy_bytes(&infos[stage], s.tiles + hk * s.tile_stride + tile, sizeof(tile_info), &full[stage]);
             for (int c = 0; c < S::CHUNKS; c++)
                 copy_box(k_tile + stage * S::STAGE_BYTES + c * TILE * S::SWIZZLE, &k_map, c * VALUES, tile * TILE, hk,
                          &full[stage]);
@@ -246,21 +224,20 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             const bool there = first_row + at + i * 8 < s.rows;
             r[i].info = there ? s.row[row + i * 8] : row_info{1, 1, 0, 0};
             r[i].floor = there ? of_order(s.floor[row + i * 8]) : INFINITY;
-            r[i].count = r[i].news = 0;
-            r[i].fresh = best + S::ROWS * s.top_k + ((group * 4 + warp) * 2 + i) * NEWS_MAX * WARP + lane;
-            r[i].cand = s.cand + ((row + i * 8) * s.lists + split * 4 + lane % 4) * s.room;
+            r[i].heard = r[i].floor;
+            r[i].fresh = -INFINITY;
+            r[i].at = (unsigned)(((row + i * 8) * s.lists + split * 4 + lane % 4) * s.room);
+            r[i].end = r[i].at + s.room;
             r[i].best = best + (at + i * 8) * s.top_k;
         }
-        const tile_info *info = s.tiles + hk * s.tile_stride;
-        tile_info next = info[min(first_tile, tiles - 1)]; /* of turn 0 */
         const uint64_t a = matrix<S::SWIZZLE>(q_tile + group * 64 * S::SWIZZLE);
         barrier_wait(&q_full, 0);
         for (int i = 0, stage = 0, phase = 0; i < turns; i++) {
             const int tile = tile_of(i);
-            const tile_info t = next;
             sum c[64];
             const uint64_t b = matrix<S::SWIZZLE>(k_tile + stage * S::STAGE_BYTES);
             barrier_wait(&full[stage], phase);
+            const tile_info t = infos[stage];
 #pragma unroll
             for (int j = 0; j < 64; j++)
                 keep(c[j]);
@@ -273,12 +250,10 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                             b + (chunk * TILE * S::SWIZZLE >> 4) + in_chunk, j > 0);
             }
             wgmma_commit();
-            /* Meanwhile: what is worth a look in this tile, and what other splits have found. */
-            next = info[min(tile_of(i + 1), tiles - 1)];
+            /* Meanwhile: what is worth a look in this tile. */
 #pragma unroll
             for (int j = 0; j < 2; j++) {
-                if (gridDim.y > 1 && i % 8 == 7 && first_row + at + j * 8 < s.rows)
-                    r[j].floor = fmaxf(r[j].floor, of_order(*(volatile int *)&s.floor[row + j * 8]));
+                r[j].floor = fmaxf(r[j].floor, r[j].heard);
                 r[j].e = error_of(r[j].info, t);
                 set_least<KIND>(r[j], t);
             }
@@ -286,6 +261,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
 #pragma unroll
             for (int j = 0; j < 64; j++)
                 keep(c[j]);
+            __syncwarp(); /* all lanes have read infos */
             if (lane == 0)
                 barrier_arrive(&empty[stage]);
             if (i < samples) {
@@ -297,12 +273,16 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                         best[(group * 64 + warp * 16) * s.top_k + j] = -INFINITY;
                 __syncwarp();
             } else {
-                const int first = tile * TILE + lane % 4 * 2;
-                test<KIND>(s, c, r, t, first);
-                const int news = max(r[0].news, r[1].news);
-                if (i % LEARN_EVERY == LEARN_EVERY - 1 || __any_sync(ALL, news >= NEWS_MAX)) {
+                test(s, c, r, t.scale, tile * COLUMNS + lane % 4 * 2);
+                const int done = i - samples + 1;
+                if (done % LEARN_EVERY == 0 || (done < LEARN_EVERY && (done & (done - 1)) == 0)) {
                     learn(s, r[0], row, lane);
                     learn(s, r[1], row + 8, lane);
+                    if (gridDim.y > 1) /* comes in while the next tile is multiplied */
+#pragma unroll
+                        for (int j = 0; j < 2; j++)
+                            if (first_row + at + j * 8 < s.rows)
+                                r[j].heard = of_order(*(volatile int *)&s.floor[row + j * 8]);
                 }
             }
             if (++stage == stages) {
@@ -315,7 +295,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
 #pragma unroll
         for (int i = 0; i < 2; i++)
             if (first_row + at + i * 8 < s.rows) {
-                s.count[(row + i * 8) * s.lists + split * 4 + lane % 4] = r[i].count;
+                s.count[(row + i * 8) * s.lists + split * 4 + lane % 4] = (int)(r[i].at - r[i].end) + s.room;
                 if (lane % 4 == 0)
                     atomicMax(&s.floor[row + i * 8], order_of(r[i].floor));
             }
@@ -370,7 +350,7 @@ template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stre
         code = describe(&k_map, KIND, S::SWIZZLE, s.k, D, s.M, s.stride_key * 2, s.Hk, s.stride_head * 2, TILE);
     if (code != cudaSuccess)
         return code;
-    const int fixed = 1024 + S::Q_BYTES + (S::ROWS * s.top_k + S::GROUPS * 128 * 2 * NEWS_MAX) * (int)sizeof(float);
+    const int fixed = S::Q_BYTES + S::ROWS * s.top_k * (int)sizeof(float);
     int stages = (SHARED_MAX - fixed) / S::STAGE_BYTES;
     if (stages > STAGES_MAX)
         stages = STAGES_MAX;
@@ -379,22 +359,18 @@ template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stre
     if (code != cudaSuccess)
         return code;
     const int tiles = (int)((s.M + TILE - 1) / TILE), splits = s.lists / 4, split_tiles = (tiles + splits - 1) / splits;
-    kernel<<<dim3((unsigned)((s.rows + S::ROWS - 1) / S::ROWS), splits, s.Hk), S::THREADS, shared, stream>>>(
-        q_map, k_map, s, split_tiles, stages);
-    return cudaGetLastError();
+    const dim3 blocks((unsigned)((s.rows + S::ROWS - 1) / S::ROWS), splits, s.Hk);
+    return launch_next(s, kernel, blocks, S::THREADS, shared, stream, q_map, k_map, s, split_tiles, stages);
 }
 
-template <int D> cudaError_t launch_dim(const search &s, cudaStream_t stream)
-{
-    switch (s.kind) {
-    case I8:
-        return launch<D, I8>(s, stream);
-    case F16:
-        return launch<D, F16>(s, stream);
-    default:
-        return launch<D, BF16>(s, stream);
+struct scan {
+    const search &s;
+    cudaStream_t stream;
+    template <int D, int KIND> cudaError_t at() const
+    {
+        return launch<D, KIND>(s, stream);
     }
-}
+};
 
 } // namespace
 
@@ -420,22 +396,7 @@ int wgmma_splits(int64_t M, int64_t rows, int Hk, int D, int kind, int SMs)
 
 int launch_scan_wgmma(const search &s, cudaStream_t stream, reattn_error *err)
 {
-    cudaError_t code = cudaErrorInvalidValue;
-    switch (s.D) {
-    case 64:
-        code = launch_dim<64>(s, stream);
-        break;
-    case 96:
-        code = launch_dim<96>(s, stream);
-        break;
-    case 128:
-        code = launch_dim<128>(s, stream);
-        break;
-    case 256:
-        code = launch_dim<256>(s, stream);
-        break;
-    }
-    return failed(code, "scanning the keys", err);
+    return launch_scan(s, scan{s, stream}, err);
 }
 
 } // namespace reattn_cuda

@@ -6,7 +6,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { MANY_ROWS = 32, SAMPLE_EVERY = 8 };
+enum { MANY_ROWS = 32 };
 
 struct device_info {
     int major, SMs;
@@ -52,18 +52,13 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     const int64_t rows = s->Hk * s->rows;
     if (path == REATTN__CUDA_WGMMA) {
         s->lists = 4 * wgmma_splits(s->M, s->rows, s->Hk, s->D, s->kind, info.SMs); /* four lanes see a row */
-        s->room = 64 + 8 * s->top_k;
+        s->room = 32 + 4 * s->top_k;
     } else if (path == REATTN__CUDA_MMA) {
         s->lists = mma_warps(s->M, s->rows, s->Hk, info.SMs);
-        s->room = 128 + 16 * s->top_k;
-        /* Only whole tiles, and only if there are more samples than hits wanted. */
-        const int64_t parts = TILE / SAMPLE_KEYS, whole = s->M / TILE;
-        const int64_t samples = REATTN__MIN(whole / SAMPLE_EVERY * parts, (int64_t)SAMPLES);
-        if (s->rows <= MANY_ROWS && samples >= 2 * s->top_k) {
-            s->samples = (int)samples;
-            s->sample_every = (int)(whole / (samples / parts));
-        }
+        s->room = 96 + 8 * s->top_k;
+        s->samples = s->lists >= 2 * s->top_k ? REATTN__MIN(s->lists, (int)SAMPLES) : 0;
     }
+    s->overlap = info.major >= 9;
     char *at = (char *)a->work;
     auto take = [&](size_t bytes) {
         char *here = at;
@@ -118,6 +113,9 @@ int set_up(const reattn__cuda_select_args *a, search *s, device_info *info, reat
         return reattn__fail(err, REATTN_E_UNSUPPORTED, "wgmma needs a device of compute capability 9, this one has %d",
                             info->major);
     size_t bytes = place(a, *info, s);
+    if (choose_path(a, *info) == REATTN__CUDA_WGMMA && (int64_t)s->Hk * s->rows * s->lists * s->room > UINT32_MAX)
+        return reattn__fail(err, REATTN_E_ARG, "%lld queries are too many for one search: take them in parts",
+                            (long long)a->T);
     if (a->work_bytes < bytes)
         return reattn__fail(err, REATTN_E_ARG, "selection needs %zu bytes of scratch, %zu were given", bytes,
                             a->work_bytes);

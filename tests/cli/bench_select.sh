@@ -24,6 +24,11 @@ run 0 bench select --keys 1500 --queries 8 --check scalar,base -r 1
 has err 'check: scalar '
 has err 'check: base '
 grep -qE '^check: .* [1-9][0-9]* pairs of query and head over 1500 keys, 0 differ' err || complain "$what: no check:" "$(cat err)"
+# 32 bytes, and of each of five layers 300 keys of 3 x 64 f16 and 2 queries of 9 x 64 f32.
+run 0 bench select --keys 300 --queries 2 -r 1 --dump keys.bin
+[ "$(stat -c %s keys.bin)" -eq $((32 + 5 * (300 * 3 * 64 * 2 + 2 * 9 * 64 * 4))) ] || complain "$what: $(stat -c %s keys.bin) bytes"
+fails 1 'none/keys.bin: ' bench select --keys 300 --queries 2 -r 1 --dump none/keys.bin
+
 fails 2 'has none of these levels' bench select --keys 300 --queries 1 --check sse9 -r 1
 
 fails 2 '--heads 9 is not a multiple of --kv-heads 2' bench select --kv-heads 2
