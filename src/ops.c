@@ -67,7 +67,7 @@ int reattn_attend(const float *q, const float *k, const float *v, int64_t T, int
     if ((code = check_finite("reattn_attend", "v", v, n * Hk * Dv, err)) != REATTN_OK) return code;
     reattn__rope_table table = {.rope = *rope};
     reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
-    reattn__run_list list = {runs, n_run};
+    reattn__run_list list = {.runs = runs, .n = n_run};
     reattn__attend_args args = {
         .q = q, .T = T, .q_first = q_first, .H = H, .src = {.k = k, .v = v, .Hk = Hk, .D = D, .Dv = Dv}, .scale = scale,
         .rope = &table, .lists = &list, .n_list = 1, .n_threads = n_threads, .out = out, .lse = lse, .work = work,

@@ -21,6 +21,11 @@ typedef struct attend_case {
 
 /* --------------------------------------------------------------------------------------- plain float32 ------ */
 
+static int64_t divided(int64_t pos, int64_t by)
+{
+    return by > 1 ? pos / by : pos;
+}
+
 static void rotate_f32(const reattn_rope *rope, const float *x, int D, int64_t pos, float *y)
 {
     /* The law's cosines and sines, read off two unit vectors; the products in float32. */
@@ -50,7 +55,7 @@ static void naive_f32(const attend_case *c, float *out, float *lse)
     for (int64_t r = 0; r < c->n_run; r++)
         for (int64_t j = 0; j < c->runs[r].count * c->Hk; j++, kr += c->D)
             rotate_f32(&c->rope, c->k + (c->runs[r].first * c->Hk + j) * c->D, c->D,
-                       c->runs[r].k_pos + j / c->Hk * c->runs[r].k_step, kr);
+                       divided(c->runs[r].k_pos + j / c->Hk * c->runs[r].k_step, c->runs[r].k_div), kr);
 
     for (int64_t row = 0; row < c->T * c->H; row++) {
         const int64_t t = row / c->H;
@@ -59,11 +64,13 @@ static void naive_f32(const attend_case *c, float *out, float *lse)
         int64_t i = 0;
         for (int64_t r = 0; r < c->n_run; r++) {
             const reattn_run *run = &c->runs[r];
-            rotate_f32(&c->rope, c->q + row * c->D, c->D, run->q_pos + t * run->q_step, qr);
+            const bool here = t >= run->t_min && (run->t_end == 0 || t < run->t_end);
+            if (here)
+                rotate_f32(&c->rope, c->q + row * c->D, c->D, divided(run->q_pos + t * run->q_step, run->q_div), qr);
             for (int64_t j = 0; j < run->count; j++, i++) {
                 const int64_t dist = c->q_first + t - run->first - j;
                 score[i] = -INFINITY;
-                if (dist < run->dist_min || dist > run->dist_max)
+                if (!here || dist < run->dist_min || dist > run->dist_max)
                     continue;
                 float s = 0.0f;
                 for (int d = 0; d < c->D; d++)
@@ -139,6 +146,18 @@ static void make_runs(test_rng *rng, attend_case *c)
         if (test_one_in(rng, 6)) {
             run.k_step = test_int(rng, 2, 5);
             run.k_pos = test_int(rng, 0, 5000);
+        }
+        if (test_one_in(rng, 6)) { /* neighbours that share a position */
+            run.k_div = test_int(rng, 0, 7);
+            run.q_div = test_int(rng, 0, 7);
+            run.k_pos += test_int(rng, 0, 7);
+            run.q_pos += test_int(rng, 0, 7);
+        }
+        if (test_one_in(rng, 6)) { /* for some of the queries; positions of the others would be negative */
+            run.t_min = test_int(rng, 0, c->T);
+            run.t_end = test_int(rng, run.t_min, c->T + 2);
+            run.q_step = test_int(rng, 1, 3);
+            run.q_pos = test_int(rng, 0, 9) - run.t_min * run.q_step;
         }
         if (test_one_in(rng, 4)) {
             /* Near keys at their own distance, the far ones of the same tokens at a fixed one. */

@@ -136,7 +136,7 @@ static void test_step(void **state)
 static void test_attend(void **state)
 {
     (void)state;
-    FILE *f = golden_open("attend", 1);
+    FILE *f = golden_open("attend", 2);
     char word[64];
     int n_case = 0;
     for (; golden_word(f, word); n_case++) {
@@ -151,11 +151,11 @@ static void test_attend(void **state)
         int64_t n_field, unused;
         int64_t *field = golden_ints(f, "runs", &n_field);
         reattn_run runs[8];
-        const int64_t n_run = n_field / 8;
+        const int64_t n_run = n_field / 12;
         assert_true(n_run <= 8);
         for (int64_t i = 0; i < n_run; i++) {
-            const int64_t *x = field + 8 * i;
-            runs[i] = (reattn_run){x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]};
+            const int64_t *x = field + 12 * i;
+            runs[i] = (reattn_run){x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], x[10], x[11]};
         }
         float *q = golden_floats(f, "q", &unused), *k = golden_floats(f, "k", &unused);
         float *v = golden_floats(f, "v", &unused);
@@ -175,7 +175,7 @@ static void test_attend(void **state)
         free(lse);
         free(got);
     }
-    assert_int_equal(n_case, 4);
+    assert_int_equal(n_case, 6);
     fclose(f);
 }
 

@@ -87,14 +87,18 @@ typedef struct reattn_rope {
 REATTN_API int reattn_rope_apply(const reattn_rope *rope, float *x, int64_t n, int heads, int D, const int64_t *pos,
                                  reattn_error *err);
 
-/* One run of consecutive keys in a plan. Key c of the run is token first + c, rotated at position k_pos + c * k_step.
- * Query t (token q_first + t) is rotated at position q_pos + t * q_step, and sees the key iff
- * dist_min <= (q_first + t) - (first + c) <= dist_max: dist_min 0 is causal. */
+/* One run of consecutive keys in a plan. Key c of the run is token first + c, rotated at position
+ * (k_pos + c * k_step) / k_div. Query t (token q_first + t) is rotated at position (q_pos + t * q_step) / q_div, and
+ * sees the key iff dist_min <= (q_first + t) - (first + c) <= dist_max (dist_min 0 is causal) and t_min <= t < t_end.
+ * Divisions round down, so that neighbours share a position; a divisor of 0 counts as 1. t_end 0: no end. No position
+ * of a key, or of a query in t_min .. t_end - 1, may be negative. */
 typedef struct reattn_run {
     int64_t first, count;
     int64_t k_pos, k_step;
     int64_t q_pos, q_step;
     int64_t dist_min, dist_max;
+    int64_t k_div, q_div;
+    int64_t t_min, t_end;
 } reattn_run;
 
 /* Attention over a plan's runs (Section 3.2): softmax(scale * R(q) . R(k)) v over the keys that each query sees, all

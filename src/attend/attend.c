@@ -57,6 +57,12 @@ static const reattn__layout *layout_of(const work *w, int head)
     return &w->layouts[w->a->n_list == 1 ? 0 : head];
 }
 
+static reattn__rope_table *rope_of(const work *w, int head)
+{
+    reattn__rope_table *own = w->a->lists[w->a->n_list == 1 ? 0 : head].rope;
+    return own ? own : w->a->rope;
+}
+
 /* A state: o [Dv][lanes] (few: [lanes][Dv]), m [lanes], l [lanes]. */
 static float *state_of(const work *w, int64_t part, int head, int64_t group)
 {
@@ -64,13 +70,13 @@ static float *state_of(const work *w, int64_t part, int head, int64_t group)
 }
 
 /* A rotated row as lane r of a group of integers. */
-static void pack_row16(const work *w, int64_t task, int r, const float *row)
+static void pack_row16(const work *w, int64_t task, int r, const float *row, float scale)
 {
     int16_t *q = w->q16 + task * w->Dh * w->lanes * 2;
     float square = 0;
     for (int d = 0; d < w->D; d++) square += row[d] * row[d];
     float size = sqrtf(square), inverse = size > 1e-30f ? REATTN__QUERY16 / size : 0;
-    w->q_scale[task * w->lanes + r] = size / REATTN__QUERY16 * w->a->scale * REATTN__LOG2_E;
+    w->q_scale[task * w->lanes + r] = size / REATTN__QUERY16 * scale;
     for (int d = 0; d < 2 * w->Dh; d++)
         q[(d / 2 * w->lanes + r) * 2 + d % 2] = d < w->D ? (int16_t)rintf(row[d] * inverse) : 0;
 }
@@ -82,20 +88,22 @@ static int pack_task(void *ctx, int64_t task, int worker)
     int64_t group = task % w->groups;
     int head = (int)(task / w->groups % w->Hk), rotation = (int)(task / w->groups / w->Hk);
     const reattn__layout *layout = layout_of(w, head);
-    const reattn_rope *rope = &w->a->rope->rope;
+    const reattn__rope_table *table = rope_of(w, head);
+    const reattn_rope *rope = &table->rope;
     float *qt = w->qt + task * w->D * lanes, row[4096];
-    const float scale = w->a->scale * REATTN__LOG2_E;
+    const reattn__rotation *rot = rotation < layout->n_rotation ? &layout->rotations[rotation] : NULL;
     (void)worker;
     for (int r = 0; r < lanes; r++) {
         int64_t at = group * lanes + r, t = at / w->g;
+        float scale = w->a->scale * REATTN__LOG2_E;
         memset(row, 0, (size_t)w->D * sizeof *row);
-        if (at < w->rows && rotation < layout->n_rotation) {
-            const reattn__rotation *rot = &layout->rotations[rotation];
+        if (at < w->rows && rot && t >= rot->t_min && t < rot->t_end) {
             memcpy(row, w->a->q + (t * w->a->H + (int64_t)head * w->g + at % w->g) * w->D, (size_t)w->D * sizeof *row);
-            reattn__rope_row(rope, w->a->rope->cs + (rot->q_pos + t * rot->q_step) * rope->n_rot, row);
+            reattn__rope_row(rope, table->cs + (rot->q_pos + t * rot->q_step) / rot->q_div * rope->n_rot, row);
+            if (w->a->q_scale) scale *= w->a->q_scale[t];
         }
         if (w->in16) {
-            pack_row16(w, task, r, row);
+            pack_row16(w, task, r, row, scale);
             continue;
         }
         for (int d = 0; d < w->D; d++) qt[d * d_step + r * r_step] = row[d] * scale;
@@ -103,22 +111,24 @@ static int pack_task(void *ctx, int64_t task, int worker)
     return REATTN_OK;
 }
 
-/* Rotates keys [0, count) of a piece, which are columns of a tile from k on. */
-static void turn_keys(const work *w, const reattn__piece *piece, float *k, int worker)
+/* Rotates keys [0, count) of a piece of one head, which are columns of a tile from k on. */
+static void turn_keys(const work *w, int head, const reattn__piece *piece, float *k, int worker)
 {
-    const reattn__rope_table *t = w->a->rope;
+    const reattn__rope_table *t = rope_of(w, head);
     const reattn_rope *rope = &t->rope;
     int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
     int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
-    if (piece->k_step == 1) {
+    if (piece->k_step == 1 && piece->k_div == 1) {
         w->cpu->rope(k, (int)piece->count, pairs, step, apart, t->cos + piece->k_pos, t->sin + piece->k_pos, t->n_pos);
         return;
     }
     float *cos = w->turn + (int64_t)worker * rope->n_rot * REATTN__TILE, *sin = cos + (int64_t)pairs * REATTN__TILE;
+    int64_t pos[REATTN__TILE];
+    for (int64_t i = 0; i < piece->count; i++) pos[i] = (piece->k_pos + i * piece->k_step) / piece->k_div;
     for (int pair = 0; pair < pairs; pair++) {
         for (int64_t i = 0; i < piece->count; i++) {
-            cos[pair * REATTN__TILE + i] = t->cos[pair * t->n_pos + piece->k_pos + i * piece->k_step];
-            sin[pair * REATTN__TILE + i] = t->sin[pair * t->n_pos + piece->k_pos + i * piece->k_step];
+            cos[pair * REATTN__TILE + i] = t->cos[pair * t->n_pos + pos[i]];
+            sin[pair * REATTN__TILE + i] = t->sin[pair * t->n_pos + pos[i]];
         }
     }
     w->cpu->rope(k, (int)piece->count, pairs, step, apart, cos, sin, REATTN__TILE);
@@ -143,7 +153,7 @@ static void prepare(const work *w, int head, int64_t number, int64_t slot, int w
         int64_t column = piece->row - tile->row;
         reattn__source_k(&w->a->src, head, piece->token, piece->count, k + column, REATTN__TILE);
         reattn__source_v(&w->a->src, head, piece->token, piece->count, v + column * w->Dv);
-        turn_keys(w, piece, k + column, worker);
+        turn_keys(w, head, piece, k + column, worker);
     }
     if (!w->in16) return;
     w->cpu->pack_keys(k, tile->count, w->D, w->k16 + at * w->Dh * REATTN__TILE * 2, w->tile_scale + 2 * at);
@@ -165,10 +175,11 @@ static bool visible(const work *w, const reattn__tile_info *tile, int64_t group,
     int lanes = w->lanes;
     bool some = false;
     for (int r = 0; r < lanes; r++) {
-        int64_t row = REATTN__MIN(group * lanes + r, w->rows - 1);
-        int64_t back = w->a->q_first + row / w->g - tile->token; /* distance to the tile's first key */
+        int64_t row = REATTN__MIN(group * lanes + r, w->rows - 1), t = row / w->g;
+        int64_t back = w->a->q_first + t - tile->token; /* distance to the tile's first key */
         int64_t from = back > tile->dist_max ? back - tile->dist_max : 0;
         int64_t to = back < tile->dist_min ? 0 : REATTN__MIN(back - tile->dist_min + 1, (int64_t)tile->count);
+        if (t < tile->t_min || t >= tile->t_end) to = 0;
         lo[r] = (int32_t)REATTN__MIN(from, (int64_t)tile->count);
         hi[r] = (int32_t)to;
         some |= lo[r] < hi[r];
@@ -291,7 +302,9 @@ static int lay_out(work *w, reattn_error *err)
         if (code != REATTN_OK) return code;
         w->n_rotation = REATTN__MAX(w->n_rotation, l->n_rotation);
         w->n_tile = REATTN__MAX(w->n_tile, l->n_tile);
-        max_pos = REATTN__MAX(max_pos, l->max_pos);
+        if (a->lists[i].rope) code = reattn__rope_table_need(a->lists[i].rope, l->max_pos + 1, err);
+        else max_pos = REATTN__MAX(max_pos, l->max_pos);
+        if (code != REATTN_OK) return code;
     }
     return reattn__rope_table_need(a->rope, max_pos + 1, err);
 }

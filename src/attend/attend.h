@@ -10,7 +10,24 @@
 typedef struct reattn__run_list {
     const reattn_run *runs;
     int64_t n;
+    reattn__rope_table *rope; /* how these heads rotate; NULL: as the layer does */
 } reattn__run_list;
+
+/* Positions of a run's key and query, whether it is for a query at all, and where its queries end in a step of T. */
+static inline int64_t reattn__run_k_pos(const reattn_run *run, int64_t c)
+{
+    int64_t at = run->k_pos + c * run->k_step;
+    return run->k_div > 1 ? at / run->k_div : at;
+}
+static inline int64_t reattn__run_q_pos(const reattn_run *run, int64_t t)
+{
+    int64_t at = run->q_pos + t * run->q_step;
+    return run->q_div > 1 ? at / run->q_div : at;
+}
+static inline int64_t reattn__run_end(const reattn_run *run, int64_t T)
+{
+    return run->t_end > 0 ? REATTN__MIN(run->t_end, T) : T;
+}
 
 typedef struct reattn__attend_args {
     const float *q; /* [T][H][D], not rotated */
@@ -18,6 +35,7 @@ typedef struct reattn__attend_args {
     int H;
     reattn__source src;
     float scale;
+    const float *q_scale;          /* [T] q of token t counts as multiplied by q_scale[t]; NULL: by 1 */
     reattn__rope_table *rope;      /* grows to the positions that the runs name */
     struct reattn__turned *turned; /* this layer's rotated keys of the scope, kept by the caller; NULL: none are kept */
     const reattn__run_list *lists; /* [n_list]: 1 for all KV heads alike, or one a KV head */

@@ -11,25 +11,30 @@ int64_t reattn__layout_pieces_max(const reattn__run_list *list)
     return n;
 }
 
-static int rotation_of(reattn__layout *l, const reattn_run *run)
+static int rotation_of(reattn__layout *l, const reattn_run *run, int64_t t_end)
 {
-    int last = l->n_rotation - 1;
-    if (last >= 0 && l->rotations[last].q_pos == run->q_pos && l->rotations[last].q_step == run->q_step) return last;
-    l->rotations[l->n_rotation] = (reattn__rotation){run->q_pos, run->q_step};
+    const reattn__rotation r = {run->q_pos, run->q_step, REATTN__MAX(run->q_div, 1), run->t_min, t_end};
+    const reattn__rotation *last = l->n_rotation > 0 ? &l->rotations[l->n_rotation - 1] : NULL;
+    if (last && last->q_pos == r.q_pos && last->q_step == r.q_step && last->q_div == r.q_div &&
+        last->t_min == r.t_min && last->t_end == r.t_end)
+        return l->n_rotation - 1;
+    l->rotations[l->n_rotation] = r;
     return l->n_rotation++;
 }
 
 /* Adds tokens [token, token + count) of a run, all of them in one tile. */
 static void add_piece(reattn__layout *l, const reattn_run *run, int64_t token, int64_t count, int rotation, bool whole)
 {
+    const reattn__rotation *r = &l->rotations[rotation];
     reattn__tile_info *tile = l->n_tile ? &l->tiles[l->n_tile - 1] : NULL;
     bool join = tile && whole && tile->whole && tile->rotation == rotation && tile->count + count <= REATTN__TILE;
     l->pieces[l->n_piece++] =
-        (reattn__piece){token, count, l->n_row, run->k_pos + (token - run->first) * run->k_step, run->k_step};
+        (reattn__piece){token, count, l->n_row, run->k_pos + (token - run->first) * run->k_step, run->k_step,
+                        REATTN__MAX(run->k_div, 1)};
     if (join) tile->count += (int)count;
     else
         l->tiles[l->n_tile++] = (reattn__tile_info){
-            l->n_row, token, run->dist_min, run->dist_max, (int)count, rotation, whole};
+            l->n_row, token, run->dist_min, run->dist_max, r->t_min, r->t_end, (int)count, rotation, whole};
     l->n_row += count;
 }
 
@@ -43,26 +48,31 @@ static int64_t room(const reattn__layout *l, int rotation)
 
 int reattn__layout_build(const reattn__run_list *list, int64_t q_first, int64_t T, reattn__layout *l, reattn_error *err)
 {
-    int64_t q_last = q_first + T - 1;
     l->n_piece = l->n_tile = l->n_row = l->max_pos = 0;
     l->n_rotation = 0;
     for (int64_t i = 0; i < list->n; i++) {
         const reattn_run *run = &list->runs[i];
-        if (run->count <= 0 || run->dist_min > run->dist_max) continue;
-        int64_t k_end = run->k_pos + (run->count - 1) * run->k_step, q_end = run->q_pos + (T - 1) * run->q_step;
-        if (run->first < 0 || run->k_pos < 0 || k_end < 0 || run->q_pos < 0 || q_end < 0)
-            return reattn__fail(err, REATTN_E_ARG, "run %lld has a negative token or position", (long long)i);
+        int64_t t_end = reattn__run_end(run, T);
+        if (run->count <= 0 || run->dist_min > run->dist_max || run->t_min >= t_end) continue;
+        int64_t k_last = run->k_pos + (run->count - 1) * run->k_step;
+        int64_t q_pos0 = run->q_pos + run->t_min * run->q_step, q_pos1 = run->q_pos + (t_end - 1) * run->q_step;
+        if (run->first < 0 || run->k_pos < 0 || k_last < 0 || q_pos0 < 0 || q_pos1 < 0 || run->k_div < 0 ||
+            run->q_div < 0 || run->t_min < 0 || run->t_end < 0)
+            return reattn__fail(err, REATTN_E_ARG, "run %lld has a negative token, position, divisor or query", (long long)i);
+        int64_t q_lo = q_first + run->t_min, q_last = q_first + t_end - 1;
+        bool all = run->t_min == 0 && t_end == T; /* else no tile is whole */
         /* Tokens that some query sees: distance at least dist_min from the last, at most dist_max from the first. */
         int64_t lo = run->first, hi = run->first + run->count;
-        if (run->dist_max < q_first - lo) lo = q_first - run->dist_max;
+        if (run->dist_max < q_lo - lo) lo = q_lo - run->dist_max;
         if (run->dist_min > q_last - (hi - 1)) hi = q_last - run->dist_min + 1;
         if (lo >= hi) continue;
-        int rotation = rotation_of(l, run);
-        l->max_pos = REATTN__MAX(l->max_pos, REATTN__MAX(REATTN__MAX(run->k_pos, k_end), REATTN__MAX(run->q_pos, q_end)));
+        int rotation = rotation_of(l, run, t_end);
+        l->max_pos = REATTN__MAX(l->max_pos, REATTN__MAX(run->k_pos, k_last) / REATTN__MAX(run->k_div, 1));
+        l->max_pos = REATTN__MAX(l->max_pos, REATTN__MAX(q_pos0, q_pos1) / REATTN__MAX(run->q_div, 1));
         /* Of these, every query sees [whole_lo, whole_hi). */
-        int64_t whole_lo = lo, whole_hi = hi;
+        int64_t whole_lo = lo, whole_hi = all ? hi : lo;
         if (run->dist_max < q_last - lo) whole_lo = q_last - run->dist_max;
-        if (run->dist_min > q_first - (hi - 1)) whole_hi = q_first - run->dist_min + 1;
+        if (all && run->dist_min > q_lo - (hi - 1)) whole_hi = q_lo - run->dist_min + 1;
         for (int64_t at = lo; at < hi;) {
             bool whole = at >= whole_lo && at < whole_hi;
             int64_t end = whole ? whole_hi : at < whole_lo && whole_lo < hi ? whole_lo : hi;

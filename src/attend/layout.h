@@ -4,23 +4,23 @@
 
 #include "attend/attend.h"
 
-/* Consecutive tokens read into consecutive rows and rotated at k_pos, k_pos + k_step, ... */
+/* Consecutive tokens read into consecutive rows and rotated at (k_pos + i * k_step) / k_div. */
 typedef struct reattn__piece {
-    int64_t token, count, row, k_pos, k_step;
+    int64_t token, count, row, k_pos, k_step, k_div;
 } reattn__piece;
 
 /* Up to REATTN__TILE rows that meet the same rotation of the queries. Either every query sees all of them (whole), or
- * they are one piece of one run and the distance limits decide. */
+ * they are one piece of one run and its limits decide. */
 typedef struct reattn__tile_info {
     int64_t row, token;
-    int64_t dist_min, dist_max;
+    int64_t dist_min, dist_max, t_min, t_end;
     int count, rotation;
     bool whole;
 } reattn__tile_info;
 
-/* How the queries are rotated for some of the runs. */
+/* How queries t_min .. t_end - 1 are rotated for some of the runs: at (q_pos + t * q_step) / q_div. */
 typedef struct reattn__rotation {
-    int64_t q_pos, q_step;
+    int64_t q_pos, q_step, q_div, t_min, t_end;
 } reattn__rotation;
 
 typedef struct reattn__layout {

@@ -17,6 +17,15 @@ int reattn__rope_check(const reattn_rope *rope, int D, reattn_error *err)
     return REATTN_OK;
 }
 
+bool reattn__rope_same(const reattn_rope *a, const reattn_rope *b)
+{
+    if (a->kind != b->kind || a->n_rot != b->n_rot || a->n_ctx_orig != b->n_ctx_orig || a->freq_base != b->freq_base ||
+        a->freq_scale != b->freq_scale || a->ext_factor != b->ext_factor || a->attn_factor != b->attn_factor ||
+        a->beta_fast != b->beta_fast || a->beta_slow != b->beta_slow || !a->freq_factors != !b->freq_factors)
+        return false;
+    return !a->freq_factors || memcmp(a->freq_factors, b->freq_factors, (size_t)a->n_rot / 2 * sizeof(float)) == 0;
+}
+
 /* Dimension at which a full context holds `turns` rotations (YaRN). */
 static float yarn_dim(const reattn_rope *r, float turns)
 {

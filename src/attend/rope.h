@@ -25,6 +25,8 @@ void reattn__rope_angles(const reattn_rope *rope, int64_t pos, float *cs);
 void reattn__rope_row(const reattn_rope *rope, const float *cs, float *x);
 void reattn__rope_row_back(const reattn_rope *rope, const float *cs, float *x);
 
+/* Whether both rotate alike. */
+bool reattn__rope_same(const reattn_rope *a, const reattn_rope *b);
 /* E_ARG unless the parameters make sense for heads of D values. */
 int reattn__rope_check(const reattn_rope *rope, int D, reattn_error *err);
 

@@ -58,9 +58,11 @@ bool reattn__stream_can(const reattn__attend_args *a)
         !reattn__store_half_values(a->src.store, a->src.layer, 0, 0))
         return false;
     for (int i = 0; i < a->n_list; i++) {
+        if (a->lists[i].rope) return false; /* kept keys are rotated as the layer does it */
         for (int64_t r = 0; r < a->lists[i].n; r++) {
             const reattn_run *run = &a->lists[i].runs[r];
             int64_t last = (run->first + run->count - 1) / REATTN__PAGE * REATTN__PAGE;
+            if (run->k_div > 1 || run->q_div > 1 || run->t_min > 0 || reattn__run_end(run, a->T) < a->T) return false;
             if (run->k_step != 1 || run->count < 0 || run->first < 0 || query_pos(run, 0, last) < 0 ||
                 query_pos(run, a->T - 1, last) < 0)
                 return false;
@@ -162,6 +164,7 @@ static void fold(const work *w, int64_t part, int head, const reattn_run *run, i
             hi[r] = (int32_t)REATTN__MAX((int64_t)lo[r], to - start);
             some |= lo[r] < hi[r];
             q_scale[r] = w->q_size[(int64_t)head * w->rows + row0 + r] / REATTN__QUERY16 * w->a->scale * REATTN__LOG2_E;
+            if (w->a->q_scale) q_scale[r] *= w->a->q_scale[(row0 + r) / w->g];
         }
         if (!some) continue;
         const reattn__tile16 tile = {

@@ -215,6 +215,16 @@ typedef struct attend_in {
     const reattn_run *runs;
 } attend_in;
 
+static int64_t key_pos(const reattn_run *run, int64_t c)
+{
+    return (run->k_pos + c * run->k_step) / (run->k_div ? run->k_div : 1);
+}
+
+static int64_t query_pos(const reattn_run *run, int64_t t)
+{
+    return (run->q_pos + t * run->q_step) / (run->q_div ? run->q_div : 1);
+}
+
 /* All queries of the heads that read KV head hk. rot [keys of all runs][D], score [keys], qr [D]: scratch. */
 static void attend_kv_head(const attend_in *in, int hk, double *rot, double *score, double *qr, double *out,
                            double *lse)
@@ -224,8 +234,7 @@ static void attend_kv_head(const attend_in *in, int hk, double *rot, double *sco
     for (int64_t r = 0; r < in->n_run; r++) {
         const reattn_run *run = &in->runs[r];
         for (int64_t c = 0; c < run->count; c++, i++)
-            reattn__ref_rope(in->rope, in->k + ((run->first + c) * Hk + hk) * D, D, run->k_pos + c * run->k_step,
-                             rot + i * D);
+            reattn__ref_rope(in->rope, in->k + ((run->first + c) * Hk + hk) * D, D, key_pos(run, c), rot + i * D);
     }
 
     for (int64_t row = 0; row < in->T * H; row++) {
@@ -236,11 +245,13 @@ static void attend_kv_head(const attend_in *in, int hk, double *rot, double *sco
         i = 0;
         for (int64_t r = 0; r < in->n_run; r++) {
             const reattn_run *run = &in->runs[r];
-            reattn__ref_rope(in->rope, in->q + row * D, D, run->q_pos + t * run->q_step, qr);
+            const bool here = t >= run->t_min && (run->t_end == 0 || t < run->t_end);
+            if (here)
+                reattn__ref_rope(in->rope, in->q + row * D, D, query_pos(run, t), qr);
             for (int64_t c = 0; c < run->count; c++, i++) {
                 const int64_t dist = (in->q_first + t) - (run->first + c);
                 score[i] = -INFINITY;
-                if (dist < run->dist_min || dist > run->dist_max)
+                if (!here || dist < run->dist_min || dist > run->dist_max)
                     continue;
                 double sum = 0.0;
                 for (int d = 0; d < D; d++)

@@ -84,7 +84,7 @@ static int check_output(reattn__hook *h, const struct ggml_tensor *node, const r
     int code = reattn__hook_read(h, node, theirs);
     if (code != REATTN_OK) return code;
     reattn_run run = {.count = h->T, .k_pos = h->pos0, .k_step = 1, .q_pos = h->pos0, .q_step = 1, .dist_max = INT64_MAX};
-    reattn__run_list list = {&run, 1};
+    reattn__run_list list = {.runs = &run, .n = 1};
     reattn__rope_table table = {.rope = l->rope};
     reattn__attend_args args = {
         .q = h->q.data, .T = h->T, .H = h->H,
