@@ -44,8 +44,10 @@ static void print_engine(FILE *out, const reattn_option *o, const options *defau
     char text[512], value[64];
     int at = fprintf(out, "  %s%s--%s %s", o->alias ? o->alias : "", o->alias ? ", " : "", o->name, o->arg);
     reattn_option_get(&defaults->session, o->name, value, sizeof value);
-    snprintf(text, sizeof text, "%s (%s%sdefault %s)", o->help, o->choices ? o->choices : "", o->choices ? "; " : "",
-             value);
+    int n = snprintf(text, sizeof text, "%s", o->help);
+    if (value[0])
+        snprintf(text + n, sizeof text - (size_t)n, " (%s%sdefault %s)", o->choices ? o->choices : "",
+                 o->choices ? "; " : "", value);
     print_wrapped(out, text, at);
 }
 

@@ -25,7 +25,7 @@ static int add(config **list, int *n, const options *opt, const char *name, size
 
 static int set(config *c, const char *name, size_t name_len, const char *value, size_t value_len)
 {
-    char option[64], text[64];
+    char option[64], text[512];
     reattn_error err;
     snprintf(option, sizeof option, "%.*s", (int)name_len, name);
     snprintf(text, sizeof text, "%.*s", (int)value_len, value);
@@ -85,7 +85,7 @@ int configs_resolve(config *configs, int n, const reattn_model *model)
     for (config *c = configs; c < configs + n; c++) {
         reattn_session_params params = c->opt.session;
         reattn_error err;
-        char value[64];
+        char value[512];
         if (reattn_session_params_resolve(&params, model, &err))
             return cli_fail(EXIT_USAGE, "configuration %s: %s", c->name, err.msg);
         json_decref(c->options);

@@ -1,82 +1,8 @@
 /* test_policy.c - a layer's step on a store, without a model: plans against the law, coverage, distance rows. */
-#include "test_util.h"
+#include "test_world.h"
 
 #include "cpu/half.h"
 #include "cpu/ref.h"
-#include "attend/turned.h"
-#include "policy/policy.h"
-#include "session/params.h"
-
-typedef struct world {
-    reattn__layer layer;
-    reattn__store *store;
-    reattn_session_params params;
-    const reattn__policy *policy;
-    void *state;
-    reattn__plan plan;
-    float *q, *k, *v; /* [n][H][D], [n][Hk][D], [n][Hk][Dv] of all tokens */
-    int64_t n, cap;
-    reattn__turned turned; /* kept from step to step, as a session does */
-    int64_t scored, rescored;
-} world;
-
-static void world_open(world *w, const char *policy, int type, int H, int Hk, int D, int64_t cap)
-{
-    reattn_error err = {0};
-    *w = (world){.layer = {H, Hk, D, D, 1 / sqrtf((float)D), {REATTN_ROPE_NEOX, D, 0, 10000, 1, 0, 1, 32, 1, NULL}}};
-    w->params = reattn_session_params_default();
-    snprintf(w->params.policy, sizeof w->params.policy, "%s", policy);
-    w->params.n_threads = 2;
-    int type_v = type == REATTN_SPLIT ? REATTN_F16 : type;
-    w->params.type_k = type;
-    w->params.type_v = type_v;
-    w->cap = cap;
-    w->policy = reattn__policy_find(policy);
-    w->q = calloc((size_t)(cap * H * D), sizeof(float));
-    w->k = calloc((size_t)(cap * Hk * D), sizeof(float));
-    w->v = calloc((size_t)(cap * Hk * D), sizeof(float));
-    assert_int_equal(reattn__store_create(&w->layer, 1, type, type_v, 0, &w->store, &err), 0);
-}
-
-static void world_start(world *w, int64_t N)
-{
-    reattn_error err = {0};
-    assert_int_equal(reattn__params_resolve(&w->params, N, &err), 0);
-    if (w->policy->create) assert_int_equal(w->policy->create(&w->params, &w->layer, 1, &w->state, &err), 0);
-}
-
-static void world_close(world *w)
-{
-    if (w->policy->destroy) w->policy->destroy(w->state);
-    reattn__plan_free(&w->plan);
-    reattn__store_free(w->store);
-    reattn__turned_free(&w->turned);
-    free(w->q);
-    free(w->k);
-    free(w->v);
-}
-
-/* Appends T random tokens and plans. */
-static void world_step(world *w, test_rng *rng, int64_t T, bool decode)
-{
-    const reattn__layer *l = &w->layer;
-    reattn_error err = {0};
-    float *q = w->q + w->n * l->H * l->D, *k = w->k + w->n * l->Hk * l->D, *v = w->v + w->n * l->Hk * l->D;
-    assert_true(w->n + T <= w->cap);
-    test_fill_normal(rng, q, T * l->H * l->D, 1);
-    test_fill_normal(rng, k, T * l->Hk * l->D, 1);
-    test_fill_normal(rng, v, T * l->Hk * l->D, 1);
-    assert_int_equal(reattn__store_reserve(w->store, w->n + T, &err), 0);
-    assert_int_equal(reattn__store_append(w->store, 0, T, k, v, &err), 0);
-    for (int64_t i = 0; i < T * l->Hk; i++) { /* the law reads the history, bit for bit as the store keeps it */
-        reattn__store_read_k(w->store, 0, (int)(i % l->Hk), w->n + i / l->Hk, 1, k + i * l->D, 1);
-        reattn__store_read_v(w->store, 0, (int)(i % l->Hk), w->n + i / l->Hk, 1, v + i * l->D);
-    }
-    w->n += T;
-    reattn__step step = {.params = &w->params, .shape = l, .store = w->store, .decode = decode, .T = T, .n = w->n,
-                         .q = q, .k = k, .v = v, .scored = &w->scored, .rescored = &w->rescored};
-    assert_int_equal(w->policy->plan(w->state, &step, &w->plan, &err), 0);
-}
 
 /* Every query sees each key at most once, never a later one, and distances count down to 0 at itself. */
 static void check_sane(const world *w, int64_t T)
@@ -179,7 +105,7 @@ static void check_attention(world *w, int64_t T, double errors[2])
         reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
         reattn__attend_args args = {
             .q = q, .T = T, .q_first = w->n - T, .H = l->H,
-            .src = {.store = w->store, .Hk = l->Hk, .D = l->D, .Dv = l->Dv}, .scale = l->kq_scale, .rope = &rope,
+            .src = {.store = w->store, .layer = WORLD_LAYER, .Hk = l->Hk, .D = l->D, .Dv = l->Dv}, .scale = l->kq_scale, .rope = &rope,
             .turned = &w->turned, .lists = w->plan.lists, .n_list = w->plan.n_list, .n_threads = 2, .out = out, .work = work,
         };
         assert_int_equal(reattn__attend(&args, &err), 0);

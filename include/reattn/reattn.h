@@ -161,6 +161,10 @@ typedef struct reattn_session_params {
     int64_t recall_window; /* in decode, the votes of so many last queries count */
     int64_t tail;          /* W: the last tokens of a prompt are a chunk of their own; 0 = off */
     int64_t chunk;         /* C: tokens a prefill step takes */
+    int64_t ctx_train;     /* N: trained length that the method goes by; 0 = the model's */
+    int64_t group;         /* tokens that share a position far away (selfextend, mesa); 0 = the method's default */
+    int64_t shift;         /* S: distances from S on are shifted down (string); 0 = from the trained length */
+    int64_t scale;         /* how much longer than trained a text is (ntk, yarn, ...); 0 = the method's default */
     int recall_per_head;   /* 0: one set a layer, 1: one a KV head */
     int recall_vote;       /* reattn_vote */
     int recall_type;       /* reattn_recall_type */
@@ -172,11 +176,17 @@ typedef struct reattn_session_params {
     int n_threads;         /* 0 = all cores */
     int flash;             /* libllama's own flash attention under the policy native: reattn_flash */
     int preset;            /* reattn_preset; says what was asked for: reattn_option_set changes the fields above */
+    char clex[256];        /* GGUF file with the trained numbers of clex; "" = the model's own file */
 } reattn_session_params;
 
 /* The one table of session options: names, bounds, help. It feeds the setter, the program's help and its checks. */
-typedef enum reattn_option_kind { REATTN_OPTION_INT, REATTN_OPTION_ENUM, REATTN_OPTION_BYTES, REATTN_OPTION_NAME }
-    reattn_option_kind;
+typedef enum reattn_option_kind {
+    REATTN_OPTION_INT,
+    REATTN_OPTION_ENUM,
+    REATTN_OPTION_BYTES,
+    REATTN_OPTION_NAME,
+    REATTN_OPTION_PATH
+} reattn_option_kind;
 typedef struct reattn_option {
     const char *name;    /* long name without dashes, e.g. "recall-k" */
     const char *alias;   /* short name with its dash, e.g. "-ctk", or NULL */

@@ -15,6 +15,7 @@ typedef struct reattn__step {
     const reattn__store *store;
     int layer;
     bool decode;      /* one generated token, not a part of a prompt */
+    bool last;        /* a prompt ends with this step: an answer follows */
     int64_t T, n;     /* tokens of this step; tokens held, these included */
     const float *q;   /* [T][H][D], not rotated */
     const float *k, *v; /* [T][Hk][D], [T][Hk][Dv] */
@@ -28,13 +29,19 @@ typedef struct reattn__plan {
     /* What was recalled, for traces: spans of list i are spans[i]; NULL if the policy recalls nothing. */
     const reattn_span **spans;
     int64_t *n_spans;
-    reattn__buffer memory[3];
+    float *q_scale; /* [T] factors on the queries, or NULL: 1 */
+    reattn__buffer memory[4];
 } reattn__plan;
 
 typedef struct reattn__policy {
     reattn_policy_info info;
     bool native;        /* libllama's own attention: the engine is bypassed */
     bool finite;        /* the scope is keep + spans + local and must fit the trained length */
+    bool ends;          /* a prompt's last step is planned in another way than the others: its tokens are no anchor */
+    bool reads_file;    /* it needs numbers from params->clex, or else from the model's file */
+    /* Fills in what is 0 and has a default of this method's own, and refuses what makes no sense. NULL: nothing of the
+     * kind. params->ctx_train is known. Done twice, it must change nothing. */
+    int (*resolve)(reattn_session_params *params, reattn_error *err);
     /* State of a session; NULL functions mean there is none. */
     int (*create)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                   reattn_error *err);
@@ -48,7 +55,13 @@ const reattn__policy *reattn__policy_find(const char *name);
 
 void reattn__plan_free(reattn__plan *plan);
 
-/* scope.c: the scope that several methods share. Room for n_list lists of up to n_span spans each. */
+/* scope.c: building plans. An empty plan with room for n_run runs in each of n_list lists. */
+int reattn__plan_room(reattn__plan *plan, int n_list, int64_t n_run, reattn_error *err);
+/* Appends a run to list i, unless it holds no token. */
+void reattn__plan_add(reattn__plan *plan, int i, reattn_run run);
+/* Makes plan->q_scale, all 1. */
+int reattn__plan_scales(reattn__plan *plan, int64_t T, reattn_error *err);
+/* The scope that several methods share: room for n_list lists of up to n_span spans each. */
 int reattn__plan_start(reattn__plan *plan, int n_list, int64_t n_span, reattn_error *err);
 /* Every token at its own position. */
 void reattn__plan_full(reattn__plan *plan, const reattn__step *step);
@@ -63,5 +76,9 @@ void reattn__plan_coverage(const reattn__run_list *list, int64_t q_first, int64_
 
 extern const reattn__policy reattn__policy_native, reattn__policy_full, reattn__policy_streaming,
     reattn__policy_reattention;
+extern const reattn__policy reattn__policy_lm_infinite, reattn__policy_selfextend, reattn__policy_dca,
+    reattn__policy_string, reattn__policy_mesa;
+extern const reattn__policy reattn__policy_ntk, reattn__policy_dynamic_ntk, reattn__policy_yarn, reattn__policy_clex,
+    reattn__policy_mspoe;
 
 #endif

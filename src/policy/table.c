@@ -6,6 +6,16 @@
 static const reattn__policy *const policies[] = {
     &reattn__policy_reattention,
     &reattn__policy_streaming,
+    &reattn__policy_lm_infinite,
+    &reattn__policy_selfextend,
+    &reattn__policy_dca,
+    &reattn__policy_string,
+    &reattn__policy_mesa,
+    &reattn__policy_ntk,
+    &reattn__policy_dynamic_ntk,
+    &reattn__policy_yarn,
+    &reattn__policy_clex,
+    &reattn__policy_mspoe,
     &reattn__policy_full,
     &reattn__policy_native,
 };

@@ -33,6 +33,17 @@
       "count positions through the scope, or keep those of the text")                                                  \
     X(tail, INT, "tail", NULL, "W", 0, 4096, 64, NULL, "the last W tokens of a prompt are a chunk of their own")       \
     X(chunk, INT, "chunk", NULL, "C", 1, 4096, 512, NULL, "tokens of a prompt that are read at a time")                \
+    X(ctx_train, INT, "ctx-train", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                                  \
+      "trained length that the method goes by (0 = the model's)")                                                      \
+    X(group, INT, "group", NULL, "G", 0, 65536, 0, NULL,                                                               \
+      "far tokens that share a position: selfextend (0 = what -c needs, else 8), mesa (0 = 50)")                       \
+    X(shift, INT, "shift", NULL, "S", 0, TOKENS_MAX, 0, NULL,                                                          \
+      "string: distances from S on are shifted down by S (0 = 0.33 of the trained length)")                            \
+    X(scale, INT, "scale", NULL, "X", 0, 1024, 0, NULL,                                                                \
+      "ntk, yarn: times the trained length (0 = as the text grows); dynamic-ntk: its factor (0 = 2); string: "         \
+      "sharpens as YaRN does for X (0 = off)")                                                                         \
+    X(clex, PATH, "clex", NULL, "FILE", 0, 0, 0, NULL,                                                                 \
+      "clex: GGUF file with its trained numbers; without it they are looked for in the model's file")                  \
     X(type_k, ENUM, "cache-type-k", "-ctk", "TYPE", 0, 3, 3, "f32|f16|q8_0|split", "how keys are stored")                \
     X(type_v, ENUM, "cache-type-v", "-ctv", "TYPE", 0, 2, 1, "f32|f16|q8_0", "how values are stored")                  \
     X(ctx_limit, INT, "ctx-size", "-c", "N", 0, TOKENS_MAX, 0, NULL, "most tokens a session may hold (0 = no limit)")  \
@@ -71,6 +82,11 @@ static int find(const char *name)
     for (int i = 0; name && table[i].name; i++)
         if (strcmp(table[i].name, name) == 0) return i;
     return -1;
+}
+
+static bool is_text(int i)
+{
+    return table[i].kind == REATTN_OPTION_NAME || table[i].kind == REATTN_OPTION_PATH;
 }
 
 static void set_field(reattn_session_params *p, int i, int64_t value)
@@ -144,6 +160,14 @@ int reattn_option_set(reattn_session_params *p, const char *name, const char *va
         snprintf(p->policy, sizeof p->policy, "%s", value);
         return REATTN_OK;
     }
+    if (o->kind == REATTN_OPTION_PATH) {
+        if (strlen(value) >= fields[i].size)
+            return reattn__fail(err, REATTN_E_ARG, "--%s: a path of %zu bytes, at most %zu are taken", name, strlen(value),
+                                fields[i].size - 1);
+        memset((char *)p + fields[i].offset, 0, fields[i].size);
+        memcpy((char *)p + fields[i].offset, value, strlen(value));
+        return REATTN_OK;
+    }
     if (o->kind == REATTN_OPTION_ENUM) {
         int choice = choice_of(o->choices, value);
         if (choice < 0) return reattn__fail(err, REATTN_E_ARG, "--%s %s: must be one of %s", name, value, o->choices);
@@ -163,7 +187,7 @@ int reattn_option_get(const reattn_session_params *p, const char *name, char *bu
 {
     int i = find(name);
     if (i < 0) return snprintf(buf, cap, "%s", "");
-    if (table[i].kind == REATTN_OPTION_NAME) return snprintf(buf, cap, "%s", p->policy);
+    if (is_text(i)) return snprintf(buf, cap, "%s", (const char *)p + fields[i].offset);
     int64_t value = get_field(p, i);
     if (table[i].kind != REATTN_OPTION_ENUM) return snprintf(buf, cap, "%lld", (long long)value);
     const char *choice = table[i].choices;
@@ -175,7 +199,7 @@ reattn_session_params reattn_session_params_default(void)
 {
     reattn_session_params p = {.size = sizeof p, .policy = "reattention"};
     for (int i = 0; table[i].name; i++)
-        if (table[i].kind != REATTN_OPTION_NAME) set_field(&p, i, table[i].def);
+        if (!is_text(i)) set_field(&p, i, table[i].def);
     return p;
 }
 
@@ -186,7 +210,10 @@ static int check_bounds(const reattn_session_params *p, reattn_error *err)
     if (!memchr(p->policy, 0, sizeof p->policy) || !reattn__policy_find(p->policy))
         return reattn__fail(err, REATTN_E_ARG, "there is no policy %.*s", (int)sizeof p->policy, p->policy);
     for (int i = 0; table[i].name; i++) {
-        if (table[i].kind == REATTN_OPTION_NAME) continue;
+        if (is_text(i)) {
+            if (memchr((const char *)p + fields[i].offset, 0, fields[i].size)) continue;
+            return reattn__fail(err, REATTN_E_ARG, "--%s is not ended by a NUL", table[i].name);
+        }
         int64_t x = get_field(p, i);
         if (x < table[i].min || x > table[i].max)
             return reattn__fail(err, REATTN_E_ARG, "--%s %lld: must be %lld .. %lld", table[i].name, (long long)x,
@@ -202,6 +229,9 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (code != REATTN_OK) return code;
     const reattn__policy *policy = reattn__policy_find(p.policy);
     if (p.n_threads == 0) p.n_threads = reattn__cores();
+    if (p.ctx_train == 0) p.ctx_train = N;
+    N = p.ctx_train;
+    if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) {
         p.local = REATTN__MIN(N / 2, INT64_C(4096));
         /* A model of a few hundred tokens: the default chunk does not fit its half. One that was asked for is not cut. */
@@ -236,5 +266,8 @@ int reattn_session_params_resolve(reattn_session_params *params, const reattn_mo
     reattn_model_info info;
     if (!params || !model) return reattn__fail(err, REATTN_E_ARG, "params and model must not be NULL");
     reattn_model_get_info(model, &info);
-    return reattn__params_resolve(params, info.n_ctx_train, err);
+    int code = reattn__params_resolve(params, info.n_ctx_train, err);
+    if (code == REATTN_OK && !params->clex[0] && reattn__policy_find(params->policy)->reads_file)
+        code = reattn_option_set(params, "clex", info.path, err);
+    return code;
 }

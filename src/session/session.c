@@ -4,15 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool same_rope(const reattn_rope *a, const reattn_rope *b)
-{
-    if (a->kind != b->kind || a->n_rot != b->n_rot || a->n_ctx_orig != b->n_ctx_orig || a->freq_base != b->freq_base ||
-        a->freq_scale != b->freq_scale || a->ext_factor != b->ext_factor || a->attn_factor != b->attn_factor ||
-        a->beta_fast != b->beta_fast || a->beta_slow != b->beta_slow || !a->freq_factors != !b->freq_factors)
-        return false;
-    return !a->freq_factors || memcmp(a->freq_factors, b->freq_factors, (size_t)a->n_rot / 2 * sizeof(float)) == 0;
-}
-
 /* One table of rotations for all layers that rotate alike. */
 static int share_ropes(reattn_session *s, reattn_error *err)
 {
@@ -21,7 +12,7 @@ static int share_ropes(reattn_session *s, reattn_error *err)
     if (!s->ropes || !s->rope_of) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     for (int l = 0; l < s->n_layer; l++) {
         int i = 0;
-        while (i < s->n_rope && !same_rope(&s->ropes[i].rope, &s->layers[l].rope)) i++;
+        while (i < s->n_rope && !reattn__rope_same(&s->ropes[i].rope, &s->layers[l].rope)) i++;
         if (i == s->n_rope) s->ropes[s->n_rope++].rope = s->layers[l].rope;
         s->rope_of[l] = i;
     }
@@ -139,8 +130,9 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
     return REATTN_OK;
 }
 
-/* Runs one chunk or one generated token; on failure the session holds what it held before. */
-static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, int64_t n_logits, reattn_error *err)
+/* Runs one chunk or one generated token; on failure the session holds what it held before. last: a prompt ends here. */
+static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool last, int64_t n_logits,
+                reattn_error *err)
 {
     int64_t before = s->n;
     int code = grow_tokens(s, before + T, err);
@@ -149,6 +141,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
     memcpy(s->tokens + before, tokens, (size_t)T * sizeof *tokens);
     s->n = before + T;
     s->decode = decode;
+    s->last = last;
     s->want_logits = n_logits > 0;
     s->logits_at = -1;
     code = s->native ? reattn__native_run(s->native, tokens, T, n_logits, err)
@@ -160,7 +153,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
         return code;
     }
     if (n_logits) s->logits_at = T - 1;
-    if (!decode && before == s->anchored && T == s->params.chunk) s->anchored = s->n;
+    if (!decode && before == s->anchored && T == s->params.chunk && !(last && s->policy->ends)) s->anchored = s->n;
     return REATTN_OK;
 }
 
@@ -181,7 +174,7 @@ int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, r
     while (s->n < end && code == REATTN_OK) {
         int64_t at = s->n, next = at < tail ? REATTN__MIN((at / C + 1) * C, tail) : REATTN__MIN(end, at + C);
         if (s->params.tail == 0) next = REATTN__MIN((at / C + 1) * C, end);
-        code = step(s, tokens + (at - start), next - at, false, next == end ? 1 : 0, err);
+        code = step(s, tokens + (at - start), next - at, false, next == end, next == end ? 1 : 0, err);
         if (code == REATTN_OK && progress && !progress(s->n - start, n, user) && s->n < end)
             code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens", (long long)(s->n - start),
                                 (long long)n);
@@ -202,7 +195,7 @@ int reattn_session_score(reattn_session *s, const int32_t *tokens, int64_t n, re
     int64_t start = s->n, end = start + n, C = s->params.chunk;
     while (s->n < end && code == REATTN_OK) {
         int64_t at = s->n, T = REATTN__MIN((at / C + 1) * C, end) - at;
-        code = step(s, tokens + (at - start), T, false, T, err);
+        code = step(s, tokens + (at - start), T, false, false, T, err);
         for (int64_t t = 0; t < T && code == REATTN_OK; t++)
             if (!fn(at + t, logits_of(s, t), user))
                 code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens",
@@ -220,7 +213,7 @@ int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
     if (code != REATTN_OK) return code;
     atomic_store(&s->cancel, false);
     double t0 = reattn__now_ms();
-    code = step(s, &token, 1, true, 1, err);
+    code = step(s, &token, 1, true, false, 1, err);
     s->stats.decode_ms += reattn__now_ms() - t0;
     if (code == REATTN_OK) s->stats.decode_tokens++;
     return code;

@@ -31,7 +31,7 @@ struct reattn_session {
     reattn__turned *turned; /* [n_layer] rotated keys of the scope, if the policy's scope is finite; else NULL */
     reattn__buffer attend_work[REATTN__ATTEND_BUFFERS];
 
-    bool decode, want_logits; /* of the step at hand */
+    bool decode, last, want_logits; /* of the step at hand */
     atomic_bool cancel;
     reattn_stats stats;
     reattn_trace_fn trace;

@@ -14,12 +14,18 @@ static void report(const reattn_session *s, int layer)
     }
 }
 
-static int64_t scope_of(const reattn__plan *plan)
+/* Keys that the last query of the step sees. */
+static int64_t scope_of(const reattn__plan *plan, int64_t at, int64_t T)
 {
     int64_t most = 0;
     for (int i = 0; i < plan->n_list; i++) {
         int64_t n = 0;
-        for (int64_t r = 0; r < plan->lists[i].n; r++) n += plan->lists[i].runs[r].count;
+        for (int64_t r = 0; r < plan->lists[i].n; r++) {
+            const reattn_run *run = &plan->lists[i].runs[r];
+            int64_t back = at - run->first; /* distance to the run's first token */
+            int64_t lo = back > run->dist_max ? back - run->dist_max : 0, hi = REATTN__MIN(run->count, back - run->dist_min + 1);
+            if (run->t_min < T && reattn__run_end(run, T) == T) n += REATTN__MAX(hi - lo, 0);
+        }
         most = REATTN__MAX(most, n);
     }
     return most;
@@ -47,8 +53,8 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     }
 
     reattn__step step = {
-        .params = &s->params, .shape = shape, .store = s->store, .layer = layer, .decode = s->decode, .T = T, .n = s->n,
-        .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored, .rescored = &s->stats.keys_rescored,
+        .params = &s->params, .shape = shape, .store = s->store, .layer = layer, .decode = s->decode,
+        .last = s->last, .T = T, .n = s->n, .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored, .rescored = &s->stats.keys_rescored,
     };
     code = s->policy->plan(s->policy_state, &step, &s->plan, err);
     double t2 = reattn__now_ms();
@@ -60,12 +66,12 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
         t2 = reattn__now_ms(); /* in nobody's time */
     }
     if (s->trace) report(s, layer);
-    s->stats.scope_max = REATTN__MAX(s->stats.scope_max, scope_of(&s->plan));
+    s->stats.scope_max = REATTN__MAX(s->stats.scope_max, scope_of(&s->plan, s->n - 1, T));
 
     reattn__attend_args args = {
         .q = q, .T = T, .q_first = s->n - T, .H = shape->H,
         .src = {.store = s->store, .layer = layer, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
-        .scale = shape->kq_scale, .rope = &s->ropes[s->rope_of[layer]],
+        .scale = shape->kq_scale, .q_scale = s->plan.q_scale, .rope = &s->ropes[s->rope_of[layer]],
         .turned = s->turned ? &s->turned[layer] : NULL, .lists = s->plan.lists,
         .n_list = s->plan.n_list, .n_threads = s->params.n_threads, .out = out, .work = s->attend_work,
     };
