@@ -1,5 +1,5 @@
-/* test_methods.c - methods that are rules of positions: the distance at which every query meets every key, against rules
- * written down here as the papers have them, and against rows worked out by hand. */
+/* test_methods.c - methods that are rules of positions: the distance at which every query meets every key, against
+ * rules written down here as the papers have them, and against rows worked out by hand. */
 #include "test_util.h"
 
 #include "policy/policy.h"
@@ -45,7 +45,8 @@ static void close_method(method *m)
 static void plan(method *m, int64_t n, int64_t T, bool last)
 {
     reattn_error err = {0};
-    reattn__step step = {.params = &m->params, .shape = &m->layer, .decode = last && T == 1, .last = last, .T = T, .n = n};
+    reattn__step step = {.params = &m->params, .shape = &m->layer, .decode = last && T == 1, .last = last, .T = T,
+                         .n = n};
     if (m->policy->plan(m->state, &step, &m->plan, &err)) fail_msg("%s: %s", m->policy->info.name, err.msg);
     assert_int_equal(m->plan.n_list, 1);
 }
@@ -199,7 +200,8 @@ static void random_method(method *m, test_rng *rng, const char *policy)
     char options[200];
     int64_t N = test_int(rng, 16, 60), local = test_int(rng, 1, 11), chunk = test_int(rng, 1, local);
     snprintf(options, sizeof options, "keep=%d local=%d chunk=%d tail=%d group=%d shift=%d", (int)test_int(rng, 0, 9),
-             (int)local, (int)chunk, (int)test_int(rng, 0, chunk), (int)test_int(rng, 1, 7), (int)test_int(rng, local, 40));
+             (int)local, (int)chunk, (int)test_int(rng, 0, chunk), (int)test_int(rng, 1, 7),
+             (int)test_int(rng, local, 40));
     open_method(m, policy, N, options);
 }
 
@@ -227,8 +229,8 @@ static void distances_follow_the_rule(void **unused)
                     assert_int_equal(seen[j], want >= 0);
                     if (want < 0) continue;
                     if (distance[at] != want)
-                        fail_msg("%s: token %d meets %d at %d, not %d (n %d, T %d)", rules[which].policy, (int)i, (int)j,
-                                 (int)distance[at], (int)want, (int)n, (int)T);
+                        fail_msg("%s: token %d meets %d at %d, not %d (n %d, T %d)", rules[which].policy, (int)i,
+                                 (int)j, (int)distance[at], (int)want, (int)n, (int)T);
                     at++;
                 }
                 assert_int_equal(at, got);

@@ -1,4 +1,4 @@
-/* test_methods_attend.c - every method's plans, executed by every CPU level on stores of every type, against the law. */
+/* test_methods_attend.c - every method's plans, executed at every CPU level on stores of every type, against the law. */
 #include "test_world.h"
 
 #include "cpu/ref.h"
@@ -17,7 +17,8 @@ static void law(const world *w, int64_t T, double *out)
     for (int head = 0; head < l->Hk; head++) {
         const reattn__run_list *list = &w->plan.lists[w->plan.n_list == 1 ? 0 : head];
         assert_int_equal(reattn__ref_attend(q, w->k, w->v, T, w->n - T, w->n, l->H, l->Hk, l->D, l->Dv, l->kq_scale,
-                                            list->rope ? &list->rope->rope : &l->rope, list->runs, list->n, all, NULL), 0);
+                                            list->rope ? &list->rope->rope : &l->rope, list->runs, list->n, all,
+                                            NULL), 0);
         for (int64_t t = 0; t < T; t++)
             memcpy(out + (t * l->H + head * g) * l->Dv, all + (t * l->H + head * g) * l->Dv,
                    (size_t)(g * l->Dv) * sizeof *out);

@@ -3,7 +3,7 @@
 
 #include "policy/mspoe.h"
 
-/* The example of the method: ranks are the inverse of the sorting permutation, which the published code takes instead. */
+/* The method's example: ranks are the inverse of the sorting permutation, which the published code takes instead. */
 static void ranks_and_ratios(void **unused)
 {
     (void)unused;

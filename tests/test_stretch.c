@@ -68,7 +68,8 @@ static void stretched(FILE *f)
     frequencies(policy, state, &p, &layer, 7 * N, got, &size, &plan);
     frequencies(policy, state, &p, &layer, n, got, &size, &plan);
     for (int64_t i = 0; i < pairs; i++) {
-        snprintf(what, sizeof what, "%s %d N %d scale %d n %d pair %d", policy, n_rot, (int)N, (int)scale, (int)n, (int)i);
+        snprintf(what, sizeof what, "%s %d N %d scale %d n %d pair %d", policy, n_rot, (int)N, (int)scale, (int)n,
+                 (int)i);
         expect(what, got[i], want[i]);
     }
     expect(policy, size, want_size);
@@ -110,8 +111,8 @@ static void put_number(FILE *f, const char *key, uint32_t x)
 }
 
 /* A GGUF file with what CLEX learned. */
-static void write_net(const char *path, const float *up, int64_t n_up, const float *down, int64_t n_down, const char *act,
-                      int max_t, int log_scale)
+static void write_net(const char *path, const float *up, int64_t n_up, const float *down, int64_t n_down,
+                      const char *act, int max_t, int log_scale)
 {
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
@@ -152,7 +153,8 @@ static void learned(FILE *f)
     reattn__plan plan = {0};
     void *state = NULL;
     const int64_t N = 1000;
-    write_net("clex.gguf", up, (int64_t)pairs * hidden, down, (int64_t)pairs * hidden, silu ? "silu" : "tanh", max_t, 1);
+    const int64_t size = (int64_t)pairs * hidden;
+    write_net("clex.gguf", up, size, down, size, silu ? "silu" : "tanh", max_t, 1);
     assert_int_equal(reattn_option_set(&p, "clex", "clex.gguf", &err), 0);
     if (start("clex", &p, &layer, N, &state, &err)) fail_msg("%s", err.msg);
     for (int t = 1; t <= max_t + 2; t++) {

@@ -77,7 +77,8 @@ static inline void world_feed(world *w, int64_t T, bool decode)
     }
     w->n += T;
     reattn__step step = {.params = &w->params, .shape = l, .store = w->store, .layer = WORLD_LAYER, .decode = decode,
-                         .last = w->last, .T = T, .n = w->n, .q = q, .k = k, .v = v, .scored = &w->scored, .rescored = &w->rescored};
+                         .last = w->last, .T = T, .n = w->n, .q = q, .k = k, .v = v, .scored = &w->scored,
+                         .rescored = &w->rescored};
     assert_int_equal(w->policy->plan(w->state, &step, &w->plan, &err), 0);
 }
 

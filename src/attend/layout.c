@@ -58,7 +58,8 @@ int reattn__layout_build(const reattn__run_list *list, int64_t q_first, int64_t 
         int64_t q_pos0 = run->q_pos + run->t_min * run->q_step, q_pos1 = run->q_pos + (t_end - 1) * run->q_step;
         if (run->first < 0 || run->k_pos < 0 || k_last < 0 || q_pos0 < 0 || q_pos1 < 0 || run->k_div < 0 ||
             run->q_div < 0 || run->t_min < 0 || run->t_end < 0)
-            return reattn__fail(err, REATTN_E_ARG, "run %lld has a negative token, position, divisor or query", (long long)i);
+            return reattn__fail(err, REATTN_E_ARG, "run %lld has a negative token, position, divisor or query",
+                                (long long)i);
         int64_t q_lo = q_first + run->t_min, q_last = q_first + t_end - 1;
         bool all = run->t_min == 0 && t_end == T; /* else no tile is whole */
         /* Tokens that some query sees: distance at least dist_min from the last, at most dist_max from the first. */

@@ -26,21 +26,23 @@ static void destroy(void *state)
     free(c);
 }
 
-static int read_net(const reattn__side *side, const char *path, int pairs, clex *c, reattn__clex_net *net, reattn_error *err)
+static int read_net(const reattn__side *side, const char *path, clex *c, reattn__clex_net *net, reattn_error *err)
 {
-    int64_t n_up = 0, n_down = 0, max_t = reattn__side_int(side, "clex.max_t", MAX_T_DEFAULT);
+    int64_t n_up = 0, n_down = 0, pairs = c->pairs, max_t = reattn__side_int(side, "clex.max_t", MAX_T_DEFAULT);
     const char *act = reattn__side_text(side, "clex.act");
     *net = (reattn__clex_net){.up = reattn__side_floats(side, "clex.up", &n_up),
-                              .down = reattn__side_floats(side, "clex.down", &n_down), .pairs = pairs,
+                              .down = reattn__side_floats(side, "clex.down", &n_down), .pairs = c->pairs,
                               .silu = act && act[0] == 's'};
     if (!net->up || !net->down)
-        return reattn__fail(err, REATTN_E_ARG, "%s has no clex.up and clex.down: clex needs trained numbers, --clex FILE (without "
-                            "them it would be --policy ntk)", path);
+        return reattn__fail(err, REATTN_E_ARG,
+                            "%s has no clex.up and clex.down: clex needs what was trained, --clex FILE (without it, clex "
+                            "would be a --policy ntk)", path);
     net->hidden = (int)(n_up / pairs);
-    if (n_up != n_down || n_up < pairs || n_up % pairs || n_up > (int64_t)1 << 24 || !reattn__all_finite(net->up, n_up) ||
-        !reattn__all_finite(net->down, n_down))
-        return reattn__fail(err, REATTN_E_FORMAT, "%s: clex.up has %lld numbers and clex.down %lld: expected the same, finite, a "
-                            "multiple of the %d pairs that the model rotates", path, (long long)n_up, (long long)n_down, pairs);
+    if (n_up != n_down || n_up < pairs || n_up % pairs || n_up > (int64_t)1 << 24 ||
+        !reattn__all_finite(net->up, n_up) || !reattn__all_finite(net->down, n_down))
+        return reattn__fail(err, REATTN_E_FORMAT,
+                            "%s: clex.up has %lld numbers and clex.down %lld: expected the same, finite, a multiple of "
+                            "the %d pairs that the model rotates", path, (long long)n_up, (long long)n_down, c->pairs);
     if (act && strcmp(act, "silu") != 0 && strcmp(act, "tanh") != 0)
         return reattn__fail(err, REATTN_E_FORMAT, "%s: clex.act is %s: must be tanh or silu", path, act);
     if (max_t < 1 || max_t > MAX_T)
@@ -66,7 +68,8 @@ static int solve(clex *c, const reattn__clex_net *net, reattn_error *err)
             c->factors[i * n + j] = (float)(factor * exp(z[pair] - z[j])); /* plain / new */
         }
         if (code == REATTN_OK && !reattn__all_finite(c->factors + i * n, n))
-            code = reattn__fail(err, REATTN_E_FORMAT, "these clex.up and clex.down give frequencies that are not finite");
+            code = reattn__fail(err, REATTN_E_FORMAT,
+                                "these clex.up and clex.down give frequencies that are not finite");
     }
     free(z);
     return code;
@@ -80,14 +83,15 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     int n_rot = layers[0].rope.n_rot;
     for (int l = 0; l < n_layer; l++)
         if (layers[l].rope.n_rot != n_rot || n_rot < 4)
-            return reattn__fail(err, REATTN_E_UNSUPPORTED, "layer %d rotates %d dimensions, layer 0 %d: clex has one net for all", l,
+            return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                                "layer %d rotates %d dimensions, layer 0 %d: clex has one net for all, of 4 or more", l,
                                 layers[l].rope.n_rot, n_rot);
     clex *c = calloc(1, sizeof *c);
     if (!c) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     c->pairs = n_rot / 2;
     int code = reattn__ropes_create(&c->ropes, layers, n_layer, err);
     if (code == REATTN_OK) code = reattn__side_open(params->clex, &side, err);
-    if (code == REATTN_OK) code = read_net(side, params->clex, c->pairs, c, &net, err);
+    if (code == REATTN_OK) code = read_net(side, params->clex, c, &net, err);
     if (code == REATTN_OK) code = solve(c, &net, err);
     reattn__side_close(side);
     if (code != REATTN_OK) destroy(c);
@@ -110,7 +114,7 @@ static int plan_clex(void *state, const reattn__step *s, reattn__plan *plan, rea
 }
 
 const reattn__policy reattn__policy_clex = {
-    .info = {"clex", "every token at its true position; frequencies are a learned function of the length (needs --clex FILE)",
+    .info = {"clex", "every token; frequencies are a learned function of the length: needs --clex FILE",
              "keeps everything; a step costs O(n)", "CLEX, 2310.16450"},
     .reads_file = true,
     .create = create,

@@ -35,7 +35,8 @@ int reattn__clex_solve(const reattn__clex_net *net, double base, int max_t, doub
     int n = net->pairs;
     double *work = malloc((size_t)(6 * n + net->hidden) * sizeof *work), h = 1.0 / REATTN__CLEX_STEPS;
     if (!work) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
-    double *k[4] = {work, work + n, work + 2 * n, work + 3 * n}, *at = work + 4 * n, *x = work + 5 * n, *hidden = work + 6 * n;
+    double *k[4] = {work, work + n, work + 2 * n, work + 3 * n};
+    double *at = work + 4 * n, *x = work + 5 * n, *hidden = work + 6 * n;
     static const double reach[4] = {0, 0.5, 0.5, 1};
     for (int c = 0; c < n; c++) z[c] = -log(base) * c / n;
     for (int t = 1; t < max_t; t++) {

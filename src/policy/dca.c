@@ -1,5 +1,5 @@
-/* dca.c - Dual Chunk Attention (2402.17463, ChunkLlama): a key's position is its place in its chunk of cl tokens; a query
- * stands at its own place, one chunk further for the chunk before, and at one far place for all older ones. */
+/* dca.c - Dual Chunk Attention (2402.17463, ChunkLlama): a key's position is its place in its chunk of cl tokens; a
+ * query stands at its own place, one chunk further for the chunk before, and at one far place for all older ones. */
 #include <math.h>
 
 #include "policy.h"
@@ -19,8 +19,9 @@ static int resolve(reattn_session_params *p, reattn_error *err)
 {
     if (p->local == 0) p->local = p->ctx_train / 8;
     if (p->local < 1 || chunks_of(p).len < 1)
-        return reattn__fail(err, REATTN_E_ARG, "dca: --local %lld must be 1 .. %lld: chunks are 3/4 of the trained length "
-                            "(%lld) less that", (long long)p->local, (long long)(p->ctx_train * 3 / 4 - 1),
+        return reattn__fail(err, REATTN_E_ARG,
+                            "dca: --local %lld must be 1 .. %lld: chunks are 3/4 of the trained length (%lld) less that",
+                            (long long)p->local, (long long)(p->ctx_train * 3 / 4 - 1),
                             (long long)p->ctx_train);
     return REATTN_OK;
 }
@@ -29,8 +30,8 @@ static int resolve(reattn_session_params *p, reattn_error *err)
 static void add_chunk(reattn__plan *plan, const chunks *c, int64_t a, int64_t i0, int64_t i1, int64_t q_first)
 {
     int64_t start = a * c->len;
-    reattn_run run = {.count = c->len, .k_step = 1, .dist_max = INT64_MAX, .t_min = i0 - q_first, .t_end = i1 - q_first};
-    run.q_pos = REATTN__MIN(2 * c->len - 1, c->far);
+    reattn_run run = {.count = c->len, .k_step = 1, .q_pos = REATTN__MIN(2 * c->len - 1, c->far), .dist_max = INT64_MAX,
+                      .t_min = i0 - q_first, .t_end = i1 - q_first};
     for (; run.first < start - c->len; run.first += c->len) reattn__plan_add(plan, 0, run);
     if (a > 0) { /* the chunk before: min(i mod cl + cl, s), which reaches s at the place `local` */
         int64_t bend = REATTN__MAX(i0, REATTN__MIN(i1, start + c->local));
@@ -61,15 +62,16 @@ static int plan_dca(void *state, const reattn__step *s, reattn__plan *plan, reat
     if (s->n <= N) return REATTN_OK;
     code = reattn__plan_scales(plan, s->T, err);
     for (int64_t t = 0; code == REATTN_OK && t < s->T; t++) {
-        double own = (double)(q_first + t + 1), turn = 1 + 0.05 * log(own / (double)N); /* on cos and sin of both sides */
+        double own = (double)(q_first + t + 1), turn = 1 + 0.05 * log(own / (double)N); /* on both sides' cos and sin */
         if (own > (double)N) plan->q_scale[t] = (float)(turn * turn);
     }
     return code;
 }
 
 const reattn__policy reattn__policy_dca = {
-    .info = {"dca", "positions count inside chunks; a query is near in its own chunk, one chunk on in the one before, far in others",
-             "keeps everything; a step costs O(n); no distance reaches 3/4 of the trained length", "ChunkLlama, 2402.17463"},
+    .info = {"dca", "positions count inside chunks; a query is in its own, next to the one before, far from others",
+             "keeps everything; a step costs O(n); no distance is over 3/4 of the trained length",
+             "ChunkLlama, 2402.17463"},
     .resolve = resolve,
     .plan = plan_dca,
 };

@@ -5,7 +5,8 @@ static int resolve(reattn_session_params *p, reattn_error *err)
 {
     if (p->local == 0) p->local = p->ctx_train;
     if (p->local > p->ctx_train)
-        return reattn__fail(err, REATTN_E_ARG, "lm-infinite uses distances up to --local %lld, the model was trained on %lld",
+        return reattn__fail(err, REATTN_E_ARG,
+                            "lm-infinite uses distances up to --local %lld, the model was trained on %lld",
                             (long long)p->local, (long long)p->ctx_train);
     return REATTN_OK;
 }

@@ -1,5 +1,5 @@
-/* mesa.c - Mesa-Extrapolation (2410.15859): a prompt is read in chunks that see the first tokens and themselves; its end
- * and the answer see everything, at distances that climb a stair: one by one for L, then one step for E tokens. */
+/* mesa.c - Mesa-Extrapolation (2410.15859): a prompt is read in chunks that see the first tokens and themselves; its
+ * end and the answer see everything, at distances that climb a stair: one by one for L, then one step for E tokens. */
 #include <math.h>
 
 #include "policy.h"
@@ -16,11 +16,12 @@ static int resolve(reattn_session_params *p, reattn_error *err)
         p->tail = REATTN__MIN(p->tail, p->chunk);
     }
     if (p->chunk > p->local)
-        return reattn__fail(err, REATTN_E_ARG, "mesa: --local %lld is smaller than --chunk %lld: a chunk must see itself at "
-                            "true distances", (long long)p->local, (long long)p->chunk);
+        return reattn__fail(err, REATTN_E_ARG,
+                            "mesa: --local %lld is smaller than --chunk %lld: a chunk must see itself at true distances",
+                            (long long)p->local, (long long)p->chunk);
     if (p->local >= N || p->keep >= N)
-        return reattn__fail(err, REATTN_E_ARG, "mesa: --local %lld and --keep %lld must be less than the trained length, %lld",
-                            (long long)p->local, (long long)p->keep, (long long)N);
+        return reattn__fail(err, REATTN_E_ARG,
+                            "mesa: --local %lld and --keep %lld must be less than the trained length, %lld", (long long)p->local, (long long)p->keep, (long long)N);
     return REATTN_OK;
 }
 
@@ -54,8 +55,9 @@ static int plan_chunks(const reattn__step *s, reattn__plan *plan, reattn_error *
         int64_t t_min = c > c0 ? start - q_first : 0, t_end = end - q_first;
         reattn__plan_add(plan, 0, (reattn_run){.count = REATTN__MIN(G, s->n), .k_step = 1, .q_pos = q_pos, .q_step = 1,
                                                .dist_max = INT64_MAX, .t_min = t_min, .t_end = t_end});
-        reattn__plan_add(plan, 0, (reattn_run){.first = start, .count = end - start, .k_pos = G, .k_step = 1, .q_pos = q_pos,
-                                               .q_step = 1, .dist_max = INT64_MAX, .t_min = t_min, .t_end = t_end});
+        reattn__plan_add(plan, 0, (reattn_run){.first = start, .count = end - start, .k_pos = G, .k_step = 1,
+                                               .q_pos = q_pos, .q_step = 1, .dist_max = INT64_MAX, .t_min = t_min,
+                                               .t_end = t_end});
     }
     return REATTN_OK;
 }
@@ -71,8 +73,8 @@ static int plan_mesa(void *state, const reattn__step *s, reattn__plan *plan, rea
 }
 
 const reattn__policy reattn__policy_mesa = {
-    .info = {"mesa", "a prompt's chunks see the first G and themselves; its end and the answer see all, G' far tokens a position",
-             "keeps everything; reading costs O(N) a token, an answer O(n)", "Mesa-Extrapolation, 2410.15859"},
+    .info = {"mesa", "a prompt's chunks see its beginning and themselves; its end and the answer see all, on a stair",
+             "keeps everything; a token read costs O(N), one generated O(n)", "Mesa-Extrapolation, 2410.15859"},
     .ends = true,
     .resolve = resolve,
     .plan = plan_mesa,

@@ -15,7 +15,7 @@ typedef struct mspoe {
     int Hk, n_layer;
     reattn__ropes *of_rank; /* [Hk] by rank */
     int *rank;              /* [n_layer][Hk]; -1: not ranked yet */
-    double *share;          /* [Hk] scratch: how many keys stand out, over a KV head's query heads: whole, so ties stay ties */
+    double *share;          /* [Hk] scratch: keys that stand out, over a head's queries; a count, so that ties stay ties */
     reattn__buffer scores;
 } mspoe;
 
@@ -127,8 +127,8 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     (void)params;
     for (int l = 0; l < n_layer; l++)
         if (layers[l].Hk != layers[0].Hk || layers[l].rope.ext_factor != 0)
-            return reattn__fail(err, REATTN_E_UNSUPPORTED, "layer %d has other KV heads than layer 0, or YaRN scaling: mspoe has no "
-                                "rule for it", l);
+            return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                                "layer %d has other KV heads than layer 0, or YaRN scaling: mspoe has no rule for it", l);
     mspoe *m = calloc(1, sizeof *m);
     if (!m) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     m->Hk = layers[0].Hk;
@@ -137,7 +137,8 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     m->rank = malloc((size_t)(n_layer * m->Hk) * sizeof *m->rank);
     m->share = malloc((size_t)m->Hk * sizeof *m->share);
     int code = m->of_rank && m->rank && m->share ? REATTN_OK : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
-    for (int i = 0; i < m->Hk && code == REATTN_OK; i++) code = reattn__ropes_create(&m->of_rank[i], layers, n_layer, err);
+    for (int i = 0; i < m->Hk && code == REATTN_OK; i++)
+        code = reattn__ropes_create(&m->of_rank[i], layers, n_layer, err);
     if (code != REATTN_OK) {
         destroy(m);
         return code;
@@ -148,8 +149,9 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
 }
 
 const reattn__policy reattn__policy_mspoe = {
-    .info = {"mspoe", "every token; each KV head divides positions by 1.2 to 1.8, the least the one that tells keys apart best",
-             "keeps everything; a step costs O(n); helps within the trained length, reaches 1.2 times it", "Ms-PoE, 2403.04797"},
+    .info = {"mspoe", "every token; each KV head divides positions by 1.2 to 1.8, by how many keys stand out in it",
+             "keeps everything; a step costs O(n); helps within the trained length, reaches 1.2 times it",
+             "Ms-PoE, 2403.04797"},
     .create = create,
     .destroy = destroy,
     .forget = forget,

@@ -1,5 +1,5 @@
-/* ntk.c - NTK-aware scaling: a larger base of the rotations, so that the slowest pair turns `scale` times slower and the
- * fastest as before. */
+/* ntk.c - NTK-aware scaling: a larger base of the rotations, so that the slowest pair turns `scale` times slower and
+ * the fastest as before. */
 #include "ropes.h"
 
 static int plan_ntk(void *state, const reattn__step *s, reattn__plan *plan, reattn_error *err)
@@ -12,7 +12,7 @@ static int plan_ntk(void *state, const reattn__step *s, reattn__plan *plan, reat
 }
 
 const reattn__policy reattn__policy_ntk = {
-    .info = {"ntk", "every token at its true position, rotated with a larger base: slow pairs X times slower, fast ones as they were",
+    .info = {"ntk", "every token; a larger base: slow pairs turn X times slower, fast ones as they were",
              "keeps everything; a step costs O(n)", "NTK-aware scaled RoPE, bloc97 2023"},
     .create = reattn__ropes_new,
     .destroy = reattn__ropes_destroy,

@@ -73,7 +73,8 @@ void reattn__plan_scope(reattn__plan *plan, int i, const reattn__step *s, const 
 /* True if query t, token `at`, sees key `token`. */
 static bool sees(const reattn_run *run, int64_t t, int64_t at, int64_t token)
 {
-    return t >= run->t_min && t < reattn__run_end(run, INT64_MAX) && at - token >= run->dist_min && at - token <= run->dist_max;
+    return t >= run->t_min && t < reattn__run_end(run, INT64_MAX) && at - token >= run->dist_min &&
+           at - token <= run->dist_max;
 }
 
 int64_t reattn__plan_distances(const reattn__run_list *list, int64_t q_first, int64_t t, int64_t *distance, int64_t cap)

@@ -26,8 +26,9 @@ static int plan_selfextend(void *state, const reattn__step *s, reattn__plan *pla
     (void)state;
     if (code != REATTN_OK) return code;
     /* floor(i / G) + w - floor(w / G) against floor(j / G) */
-    reattn__plan_add(plan, 0, (reattn_run){.count = s->n - w, .k_step = 1, .k_div = G, .q_pos = q_first + G * (w - w / G),
-                                           .q_step = 1, .q_div = G, .dist_min = w, .dist_max = INT64_MAX});
+    reattn__plan_add(plan, 0, (reattn_run){.count = s->n - w, .k_step = 1, .k_div = G,
+                                           .q_pos = q_first + G * (w - w / G), .q_step = 1, .q_div = G, .dist_min = w,
+                                           .dist_max = INT64_MAX});
     reattn__plan_add(plan, 0, (reattn_run){.first = first, .count = s->n - first, .k_step = 1, .q_pos = q_first - first,
                                            .q_step = 1, .dist_max = w - 1});
     return REATTN_OK;

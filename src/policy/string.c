@@ -1,5 +1,5 @@
-/* string.c - STRING (2410.18745): distances of S and more are shifted down by S and up by a small W, so that those which
- * training saw seldom are not used. */
+/* string.c - STRING (2410.18745): distances of S and more are shifted down by S and up by a small W, so that those
+ * which training saw seldom are not used. */
 #include <math.h>
 
 #include "policy.h"

@@ -7,8 +7,9 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
 {
     for (int l = 0; l < n_layer; l++)
         if (layers[l].rope.ext_factor != 0 || layers[l].rope.freq_scale != 1)
-            return reattn__fail(err, REATTN_E_UNSUPPORTED, "the model scales its positions already (layer %d): yarn has no "
-                                "place; use --policy full, or another method", l);
+            return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                                "the model scales its positions already (layer %d): yarn has no place; use --policy full "
+                                "or another method", l);
     return reattn__ropes_new(params, layers, n_layer, state, err);
 }
 
@@ -28,7 +29,7 @@ static int plan_yarn(void *state, const reattn__step *s, reattn__plan *plan, rea
 }
 
 const reattn__policy reattn__policy_yarn = {
-    .info = {"yarn", "every token at its true position; slow pairs turn X times slower, fast ones as they were, logits sharper",
+    .info = {"yarn", "every token; slow pairs turn X times slower, fast ones as they were, logits are sharper",
              "keeps everything; a step costs O(n)", "YaRN, 2309.00071"},
     .create = create,
     .destroy = reattn__ropes_destroy,

@@ -162,8 +162,8 @@ int reattn_option_set(reattn_session_params *p, const char *name, const char *va
     }
     if (o->kind == REATTN_OPTION_PATH) {
         if (strlen(value) >= fields[i].size)
-            return reattn__fail(err, REATTN_E_ARG, "--%s: a path of %zu bytes, at most %zu are taken", name, strlen(value),
-                                fields[i].size - 1);
+            return reattn__fail(err, REATTN_E_ARG, "--%s: a path of %zu bytes, at most %zu are taken", name,
+                                strlen(value), fields[i].size - 1);
         memset((char *)p + fields[i].offset, 0, fields[i].size);
         memcpy((char *)p + fields[i].offset, value, strlen(value));
         return REATTN_OK;

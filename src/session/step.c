@@ -23,7 +23,8 @@ static int64_t scope_of(const reattn__plan *plan, int64_t at, int64_t T)
         for (int64_t r = 0; r < plan->lists[i].n; r++) {
             const reattn_run *run = &plan->lists[i].runs[r];
             int64_t back = at - run->first; /* distance to the run's first token */
-            int64_t lo = back > run->dist_max ? back - run->dist_max : 0, hi = REATTN__MIN(run->count, back - run->dist_min + 1);
+            int64_t lo = back > run->dist_max ? back - run->dist_max : 0;
+            int64_t hi = REATTN__MIN(run->count, back - run->dist_min + 1);
             if (run->t_min < T && reattn__run_end(run, T) == T) n += REATTN__MAX(hi - lo, 0);
         }
         most = REATTN__MAX(most, n);
@@ -54,7 +55,8 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
 
     reattn__step step = {
         .params = &s->params, .shape = shape, .store = s->store, .layer = layer, .decode = s->decode,
-        .last = s->last, .T = T, .n = s->n, .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored, .rescored = &s->stats.keys_rescored,
+        .last = s->last, .T = T, .n = s->n, .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored,
+        .rescored = &s->stats.keys_rescored,
     };
     code = s->policy->plan(s->policy_state, &step, &s->plan, err);
     double t2 = reattn__now_ms();

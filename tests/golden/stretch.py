@@ -72,7 +72,8 @@ def clex_case(rng, pairs, times, silu, base, max_t, size):
 head("stretch")
 for n_rot, base, trained in ((64, 10000.0, 2048), (128, 500000.0, 8192), (8, 10000.0, 512)):
     for policy in ("ntk", "dynamic-ntk", "yarn"):
-        for scale, n in ((0, trained), (0, trained + 1), (0, 5 * trained - 3), (4, 100), (4, 2 * trained), (1, trained + 9)):
+        for scale, n in ((0, trained), (0, trained + 1), (0, 5 * trained - 3), (4, 100), (4, 2 * trained),
+                         (1, trained + 9)):
             stretch_case(policy, n_rot, base, trained, scale, n)
 rng = np.random.default_rng(11)
 clex_case(rng, 4, 1, False, 10000.0, 4, 0.0)  # nothing learned: NTK with 2t - 1
