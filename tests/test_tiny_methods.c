@@ -1,0 +1,79 @@
+/* test_tiny_methods.c - every method on a tiny model, past its trained length: going on from an anchor gives the bits
+ * of reading everything at once, and no step disturbs what an earlier one left. */
+#include "test_util.h"
+
+#include "reattn/reattn.h"
+
+enum { FIRST = 640, ALL = 840, CHUNK = 64 };
+
+static reattn_session *session_of(reattn_model *model, const char *policy)
+{
+    reattn_error err = {0};
+    reattn_session *s;
+    reattn_session_params p = reattn_session_params_default();
+    snprintf(p.policy, sizeof p.policy, "%s", policy);
+    p.n_threads = 1;
+    p.chunk = p.tail = CHUNK; /* a prompt of whole chunks ends with a tail that looks like one of them */
+    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s: %s", policy, err.msg);
+    return s;
+}
+
+static void same_bits_from_an_anchor(reattn_model *model, const char *policy)
+{
+    reattn_error err = {0};
+    reattn_model_info info;
+    int32_t tokens[ALL];
+    reattn_model_get_info(model, &info);
+    assert_true(info.n_ctx_train < FIRST);
+    for (int i = 0; i < ALL; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
+    reattn_session *a = session_of(model, policy), *b = session_of(model, policy);
+
+    if (reattn_session_prompt(a, tokens, FIRST, NULL, NULL, &err)) fail_msg("%s: %s", policy, err.msg);
+    for (int i = 0; i < 4; i++) assert_int_equal(reattn_session_decode(a, 30 + i, &err), 0);
+    int64_t anchor = reattn_session_anchor(a, FIRST);
+    assert_true(anchor >= FIRST - CHUNK && anchor % CHUNK == 0);
+    assert_int_equal(reattn_session_rewind(a, anchor, &err), 0);
+    assert_int_equal(reattn_session_prompt(a, tokens + anchor, ALL - anchor, NULL, NULL, &err), 0);
+    assert_int_equal(reattn_session_prompt(b, tokens, ALL, NULL, NULL, &err), 0);
+
+    for (int i = 0;; i++) {
+        const float *x = reattn_session_logits(a), *y = reattn_session_logits(b);
+        assert_non_null(x);
+        for (int v = 0; v < info.n_vocab; v++) assert_true(isfinite(x[v]));
+        if (memcmp(x, y, (size_t)info.n_vocab * sizeof *x) != 0)
+            fail_msg("%s: other bits after anchor %d, token %d", policy, (int)anchor, i);
+        if (i == 4) break;
+        assert_int_equal(reattn_session_decode(a, 50 + i, &err), 0);
+        assert_int_equal(reattn_session_decode(b, 50 + i, &err), 0);
+    }
+    reattn_session_free(a);
+    reattn_session_free(b);
+}
+
+static void every_method(void **unused)
+{
+    (void)unused;
+    char path[1024];
+    reattn_error err = {0};
+    reattn_model *model;
+    const char *dir = getenv("REATTN_TINY_DIR");
+    int n = 0;
+    assert_non_null(dir);
+    snprintf(path, sizeof path, "%s/llama.gguf", dir);
+    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
+    for (const reattn_policy_info *p = reattn_policy_list(); p->name; p++) {
+        if (strcmp(p->name, "native") == 0) continue; /* libllama's cache is not this engine's */
+        if (strcmp(p->name, "clex") == 0) continue;   /* needs what was trained */
+        printf("%s\n", p->name);
+        same_bits_from_an_anchor(model, p->name);
+        n++;
+    }
+    assert_true(n >= 12);
+    reattn_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_method)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
