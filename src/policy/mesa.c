@@ -53,11 +53,14 @@ static int plan_chunks(const reattn__step *s, reattn__plan *plan, reattn_error *
     for (int64_t c = c0; c <= c1; c++) {
         int64_t start = G + c * C, end = REATTN__MIN(s->n, start + C), q_pos = q_first - c * C;
         int64_t t_min = c > c0 ? start - q_first : 0, t_end = end - q_first;
-        reattn__plan_add(plan, 0, (reattn_run){.count = REATTN__MIN(G, s->n), .k_step = 1, .q_pos = q_pos, .q_step = 1,
-                                               .dist_max = INT64_MAX, .t_min = t_min, .t_end = t_end});
-        reattn__plan_add(plan, 0, (reattn_run){.first = start, .count = end - start, .k_pos = G, .k_step = 1,
-                                               .q_pos = q_pos, .q_step = 1, .dist_max = INT64_MAX, .t_min = t_min,
-                                               .t_end = t_end});
+        /* The first tokens, and the chunk; the first chunk follows them at once. */
+        reattn_run run = {.count = c > 0 ? G : end, .k_step = 1, .q_pos = q_pos, .q_step = 1, .dist_max = INT64_MAX,
+                          .t_min = t_min, .t_end = t_end};
+        reattn__plan_add(plan, 0, run);
+        run.first = start;
+        run.count = end - start;
+        run.k_pos = G;
+        if (c > 0) reattn__plan_add(plan, 0, run);
     }
     return REATTN_OK;
 }
