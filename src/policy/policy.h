@@ -16,6 +16,9 @@ typedef struct reattn__step {
     int layer;
     bool decode;      /* one generated token, not a part of a prompt */
     int64_t T, n;     /* tokens of this step; tokens held, these included */
+    /* Of these the last so many are the catalyst's: its queries score what is held, then it is dropped
+     * (session/distill.c). 0: the step is text. */
+    int64_t probe;
     const float *q;   /* [T][H][D], not rotated */
     const float *k, *v; /* [T][Hk][D], [T][Hk][Dv] */
     int64_t *scored, *rescored; /* counters to add to */
@@ -28,6 +31,8 @@ typedef struct reattn__plan {
     /* What was recalled, for traces: spans of list i are spans[i]; NULL if the policy recalls nothing. */
     const reattn_span **spans;
     int64_t *n_spans;
+    /* The run of every list of whose keys `learn` is told what they got of this step's attention; -1: none. */
+    int64_t mass_run;
     reattn__buffer memory[3];
 } reattn__plan;
 
@@ -35,13 +40,29 @@ typedef struct reattn__policy {
     reattn_policy_info info;
     bool native;        /* libllama's own attention: the engine is bypassed */
     bool finite;        /* the scope is keep + spans + local and must fit the trained length */
+    int64_t keep, span, max; /* its own defaults of keep, recall_span and recall_max; 0: the common ones */
+    bool budget;        /* of each head at most `pot` tokens are held: the rest is for the functions at the end */
+    const char *catalyst; /* the default text whose queries score what is held */
     /* State of a session; NULL functions mean there is none. */
     int (*create)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                   reattn_error *err);
     void (*destroy)(void *state);
-    void (*forget)(void *state); /* the session was rewound */
+    void (*forget)(void *state, int64_t n); /* the session was rewound to its first n tokens */
+    /* The largest length up to n to which the state can go back and be what it was there; NULL: any length. */
+    int64_t (*anchor)(const void *state, int64_t n);
     int (*plan)(void *state, const reattn__step *step, reattn__plan *plan, reattn_error *err);
+    /* The step attended as planned; mass [H][keys of the run that the plan named], NULL if it named none. */
+    int (*learn)(void *state, const reattn__step *step, const float *mass, reattn_error *err);
+    /* With a budget: tokens at .. at + n - 1, just stored, were read with these -log p (nats; infinity: not predicted). */
+    void (*novelty)(void *state, int64_t at, int64_t n, const float *nats);
+    /* Of the `held` tokens of each KV head of a layer, which the catalyst has scored, `keep` stay: kept [Hk][keep],
+     * ascending. Changes nothing yet. */
+    int (*choose)(void *state, int layer, int64_t held, int64_t keep, int64_t *kept, reattn_error *err);
+    /* The others are dropped from the store; those kept are tokens 0 .. keep - 1 from now on. */
+    void (*drop)(void *state, int layer, int64_t keep, const int64_t *kept);
 } reattn__policy;
+
+/* In reattn__step, T and n are tokens of the store: with a budget those held, which are fewer than those of the text. */
 
 /* By name; NULL if there is none. */
 const reattn__policy *reattn__policy_find(const char *name);
@@ -63,5 +84,6 @@ void reattn__plan_coverage(const reattn__run_list *list, int64_t q_first, int64_
 
 extern const reattn__policy reattn__policy_native, reattn__policy_full, reattn__policy_streaming,
     reattn__policy_reattention;
+extern const reattn__policy reattn__policy_infllm, reattn__policy_infinipot;
 
 #endif

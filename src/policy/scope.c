@@ -12,6 +12,7 @@ int reattn__plan_start(reattn__plan *plan, int n_list, int64_t n_span, reattn_er
     plan->lists = lists;
     plan->spans = spans;
     plan->n_spans = (int64_t *)(plan->spans + n_list);
+    plan->mass_run = -1;
     for (int i = 0; i < n_list; i++) {
         lists[i] = (reattn__run_list){runs + (size_t)i * per_list, 0};
         plan->spans[i] = NULL;
