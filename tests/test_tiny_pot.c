@@ -253,13 +253,15 @@ static float *fresh(const reattn_session_params *p, int64_t n, const int32_t *qu
     return out;
 }
 
-/* Three questions about a text of n tokens, one after the other: how often was gone back to a part of it. */
-static int ask(reattn_session *s, int64_t n, int64_t n_question)
+/* Three questions about a text of n tokens, one after the other, the last a tail longer: how often was gone back to a part
+ * of the text. */
+static int ask(reattn_session *s, int64_t n, int64_t n_first)
 {
     enum { MORE = 100 }; /* so that the pot is full once more */
     int back = 0;
     assert_int_equal(reattn_session_rewind(s, 0, NULL), 0);
     for (int q = 0; q < 3; q++) {
+        int64_t n_question = n_first + (q == 2 ? 16 : 0);
         const int32_t *question = text + 5000 + 100 * q;
         int32_t all[1000];
         memcpy(all, text, (size_t)n * sizeof *all);
@@ -269,8 +271,8 @@ static int ask(reattn_session *s, int64_t n, int64_t n_question)
         assert_int_equal(reattn_session_rewind(s, from, NULL), 0);
         /* At once, and after answers that emptied the pot. */
         prompt(s, all + from, n + n_question - from);
-        decode(s, q == 1 ? MORE : 0);
-        float *mine = run_on(s), *want = fresh(&s->params, n, question, n_question, q == 1 ? MORE : 0);
+        decode(s, q == 2 ? MORE : 0);
+        float *mine = run_on(s), *want = fresh(&s->params, n, question, n_question, q == 2 ? MORE : 0);
         expect_same(mine, want);
         free(mine);
         free(want);
@@ -321,6 +323,18 @@ static void what_cannot_be_gone_back_to(void **unused)
     expect_same(again, want);
     free(again);
     free(want);
+    /* How new the first token behind an anchor is, is known by the logits that were kept there. */
+    taken t = {test_floats(700 * (int64_t)n_vocab)};
+    assert_int_equal(reattn_session_rewind(s, 0, &err), 0);
+    assert_int_equal(reattn_session_score(s, text, 512, take, &t, &err), 0);
+    int64_t from = reattn_session_anchor(s, 511);
+    assert_int_equal(from, 480);
+    float nats = s->pot.nats[0];
+    assert_true(nats > 0);
+    assert_int_equal(reattn_session_rewind(s, from, &err), 0);
+    assert_int_equal(reattn_session_score(s, text + from, 32, take, &t, &err), 0);
+    assert_memory_equal(&nats, &s->pot.nats[0], sizeof nats);
+    free(t.logits);
     /* 652 tokens fill it: the tail, from 644 on, is not cut there. One of 652 just fits. */
     assert_int_equal(reattn_session_rewind(s, 0, &err), 0);
     prompt(s, text, 660);

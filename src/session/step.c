@@ -66,7 +66,7 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     double t2 = reattn__now_ms();
     s->stats.select_ms += t2 - t1;
     if (code != REATTN_OK) return code;
-    if (s->trace && !step.probe) report(s, layer);
+    if (s->trace) report(s, layer);
     s->stats.scope_max = REATTN__MAX(s->stats.scope_max, scope_of(&s->plan, n - 1));
 
     reattn__attend_args args = {
