@@ -175,7 +175,7 @@ static void positions_after_a_cycle(void **unused)
             }
         }
     }
-    const reattn_run all = {0, 14, 0, 1, 10, 1, 0, INT64_MAX};
+    const reattn_run all = {.count = 14, .k_step = 1, .q_pos = 10, .q_step = 1, .dist_max = INT64_MAX};
     assert_int_equal(reattn__ref_attend(q, k, v, 4, 10, 14, H, HK, D, D, LAYER.kq_scale, &LAYER.rope, &all, 1, law, NULL), 0);
     reattn__rope_table rope = {.rope = LAYER.rope};
     reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};

@@ -225,7 +225,7 @@ static void far_scores(void **unused)
         float lse, out[H * D];
         reattn_run one = list->runs[r];
         one.count = 1; /* with a single key the lse is its score */
-        reattn__run_list single = {&one, 1};
+        reattn__run_list single = {.runs = &one, .n = 1};
         reattn__attend_args a = {.q = s.q, .T = 1, .q_first = w.n - 5, .H = 1, .src = {.store = w.store, .Hk = 1, .D = D, .Dv = D},
                                  .scale = w.layer.kq_scale, .rope = &w.rope, .lists = &single, .n_list = 1, .n_threads = 1,
                                  .out = out, .lse = &lse, .work = w.work};

@@ -7,6 +7,13 @@
 
 enum { MAX_RUN = 4 };
 
+static reattn_run run_of(int64_t first, int64_t count, int64_t k_pos, int64_t k_step, int64_t q_pos, int64_t q_step,
+                         int64_t dist_min, int64_t dist_max)
+{
+    return (reattn_run){.first = first, .count = count, .k_pos = k_pos, .k_step = k_step, .q_pos = q_pos, .q_step = q_step,
+                        .dist_min = dist_min, .dist_max = dist_max};
+}
+
 static void law_equals_golden(void **unused)
 {
     (void)unused;
@@ -27,7 +34,7 @@ static void law_equals_golden(void **unused)
         double *want = golden_array(f, "mass", &n_mass), *got = malloc((size_t)n_mass * sizeof *got);
         reattn_run runs[MAX_RUN];
         for (int64_t i = 0; i < n_runs / 8; i++, r += 8)
-            runs[i] = (reattn_run){r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]};
+            runs[i] = run_of(r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]);
         assert_int_equal(n_k, n * Hk * D);
         assert_int_equal(n_mass, H * runs[run].count);
         assert_int_equal(reattn__ref_mass(q, k, T, q_first, H, Hk, D, scale, &rope, runs, n_runs / 8, run, got), 0);
@@ -65,14 +72,13 @@ static scene make_scene(test_rng *rng, int i)
     s.mass_run = s.n_run == 1 ? 0 : test_int(rng, 0, 2);
     for (int list = 0; list < s.n_list; list++) {
         if (s.n_run == 1) { /* everything */
-            s.runs[list][0] = (reattn_run){0, s.n, 0, 1, s.n - s.T, 1, 0, INT64_MAX};
+            s.runs[list][0] = run_of(0, s.n, 0, 1, s.n - s.T, 1, 0, INT64_MAX);
             continue;
         }
-        int64_t cut = from > 0 ? from / 2 : 0, far = test_int(rng, 0, 500);
-        s.runs[list][0] = (reattn_run){0, cut, 0, 0, far, 0, window, INT64_MAX};
-        s.runs[list][1] = (reattn_run){cut, REATTN__MAX(s.n - window - cut, (int64_t)0), 3, test_one_in(rng, 2) ? 0 : 3, far, 0,
-                                       window, INT64_MAX};
-        s.runs[list][2] = (reattn_run){from, s.n - from, 0, 1, s.n - s.T - from, 1, 0, window - 1};
+        int64_t cut = from > 0 ? from / 2 : 0, far = test_int(rng, 0, 500), steps = test_one_in(rng, 2) ? 0 : 3;
+        s.runs[list][0] = run_of(0, cut, 0, 0, far, 0, window, INT64_MAX);
+        s.runs[list][1] = run_of(cut, REATTN__MAX(s.n - window - cut, (int64_t)0), 3, steps, far, 0, window, INT64_MAX);
+        s.runs[list][2] = run_of(from, s.n - from, 0, 1, s.n - s.T - from, 1, 0, window - 1);
     }
     s.q = test_floats(s.T * s.l.H * D);
     s.k = test_floats(s.n * Hk * D);
@@ -118,7 +124,7 @@ static void run_scene(const scene *s, const reattn__store *store, int n_threads,
     reattn__rope_table rope = {.rope = l->rope};
     reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
     reattn__run_list lists[8];
-    for (int i = 0; i < s->n_list; i++) lists[i] = (reattn__run_list){s->runs[i], s->n_run};
+    for (int i = 0; i < s->n_list; i++) lists[i] = (reattn__run_list){.runs = s->runs[i], .n = s->n_run};
     reattn__attend_args a = {
         .q = s->q, .T = s->T, .q_first = s->n - s->T, .H = l->H,
         .src = {.store = store, .k = s->k, .v = s->v, .Hk = l->Hk, .D = l->D, .Dv = 8}, .scale = l->kq_scale, .rope = &rope,
@@ -226,14 +232,14 @@ static void edges(void **unused)
     s.n_run = 1;
     s.n_list = 1;
     s.mass_run = 0;
-    s.runs[0][0] = (reattn_run){0, s.n, 0, 1, s.n - s.T, 1, s.n + 5, INT64_MAX};
+    s.runs[0][0] = run_of(0, s.n, 0, 1, s.n - s.T, 1, s.n + 5, INT64_MAX);
     float *mass = test_floats(s.l.H * s.n), *out = test_floats(s.T * s.l.H * 8), *lse = test_floats(s.T * s.l.H);
     run_scene(&s, NULL, 1, out, lse, mass);
     for (int64_t i = 0; i < s.l.H * s.n; i++) assert_true(mass[i] == 0);
     reattn_error err = {0};
     reattn__rope_table rope = {.rope = s.l.rope};
     reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
-    reattn__run_list list = {s.runs[0], 1};
+    reattn__run_list list = {.runs = s.runs[0], .n = 1};
     reattn__attend_args a = {.q = s.q, .T = s.T, .q_first = s.n - s.T, .H = s.l.H,
                              .src = {.k = s.k, .v = s.v, .Hk = s.l.Hk, .D = s.l.D, .Dv = 8}, .scale = 1, .rope = &rope,
                              .lists = &list, .n_list = 1, .n_threads = 1, .out = out, .lse = lse, .mass = mass, .mass_run = 1,

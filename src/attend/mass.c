@@ -138,7 +138,7 @@ static int lay_out(work *w, reattn_error *err)
     const reattn__attend_args *a = w->a;
     size_t n = (size_t)a->n_list, pieces = 0;
     for (int i = 0; i < a->n_list; i++) {
-        const reattn__run_list one = {a->lists[i].runs + a->mass_run, 1};
+        const reattn__run_list one = {.runs = a->lists[i].runs + a->mass_run, .n = 1};
         pieces += (size_t)reattn__layout_pieces_max(&one);
     }
     size_t bytes = n * (sizeof *w->layouts + sizeof *w->runs + sizeof(reattn__rotation)) +
@@ -152,7 +152,9 @@ static int lay_out(work *w, reattn_error *err)
     reattn__tile_info *tile = (reattn__tile_info *)(piece + pieces);
     int64_t max_pos = 0;
     for (int i = 0; i < a->n_list; i++) {
-        w->runs[i] = (reattn__run_list){a->lists[i].runs + a->mass_run, 1};
+        w->runs[i] = a->lists[i];
+        w->runs[i].runs += a->mass_run;
+        w->runs[i].n = 1;
         int64_t room = reattn__layout_pieces_max(&w->runs[i]);
         w->layouts[i] = (reattn__layout){.pieces = piece, .tiles = tile, .rotations = rotations + i};
         piece += room;

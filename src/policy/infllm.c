@@ -186,10 +186,13 @@ static void lay_out(const blocks *b, const memory *m, const reattn__step *s, rea
         else spans[n_span++] = (reattn_span){first, span};
     }
     if (m->start < s->n - local) spans[n_span++] = (reattn_span){m->start, s->n - local - m->start};
-    runs[n++] = (reattn_run){from, s->n - from, 0, 1, s->n - s->T - from, 1, 0, local - 1};
+    runs[n++] = (reattn_run){.first = from, .count = s->n - from, .k_step = 1, .q_pos = s->n - s->T - from, .q_step = 1,
+                             .dist_max = local - 1};
     for (int64_t j = -1; j < n_span; j++) {
         reattn_span far = j < 0 ? (reattn_span){0, n_first(b, m)} : spans[j];
-        if (far.count > 0) runs[n++] = (reattn_run){far.first, far.count, 0, 0, local - 1, 0, local, INT64_MAX};
+        if (far.count > 0)
+            runs[n++] = (reattn_run){.first = far.first, .count = far.count, .q_pos = local - 1, .dist_min = local,
+                                     .dist_max = INT64_MAX};
     }
     plan->lists[i].n = n;
     plan->spans[i] = spans;
