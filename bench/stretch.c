@@ -38,8 +38,8 @@ int bench_stretch(reattn_session *s, int64_t from, int64_t n, float change, reat
         return reattn__fail(err, REATTN_E_ARG, "cannot make %lld tokens of %lld by copying %lld", (long long)n,
                             (long long)s->n, (long long)from);
     if (s->policy->budget)
-        return reattn__fail(err, REATTN_E_ARG, "--policy %s holds no more than %lld tokens: no deep session can be made of "
-                            "copies", s->params.policy, (long long)s->params.pot);
+        return reattn__fail(err, REATTN_E_ARG, "--policy %s holds no more than %lld tokens: none can be copied in",
+                            s->params.policy, (long long)s->params.pot);
     int32_t *tokens = realloc(s->tokens, (size_t)n * sizeof *tokens);
     if (!tokens)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory for %lld tokens", (long long)n);

@@ -85,7 +85,8 @@ static void what_stays(void **unused)
             for (int h = 1; h < HK; h++) memcpy(novelty[h] + at, novelty[0] + at, (size_t)(held - at) * sizeof(float));
             fill(&rng, mass, H * held, round % 3 == 0);
             for (int h = 0; h < HK; h++)
-                for (int64_t i = 0; i < held; i++) attention[h][i] = mass[2 * h * held + i] + mass[(2 * h + 1) * held + i];
+                for (int64_t i = 0; i < held; i++)
+                    attention[h][i] = mass[2 * h * held + i] + mass[(2 * h + 1) * held + i];
             for (int l = 0; l < LAYERS; l++) probe(&w, l, held, 3, mass);
             for (int l = 0; l < LAYERS; l++) {
                 assert_int_equal(w.policy->choose(w.state, l, held, keep, kept, NULL), 0);
@@ -127,8 +128,8 @@ static void append(reattn__store *store, test_rng *rng, int64_t T, float *q)
     assert_int_equal(reattn__store_append(store, 0, T, k, v, &err), 0);
 }
 
-/* After a cycle of 40 tokens to 10 each head meets its own at positions 0 .. 9: a key that was kept is its raw self, turned
- * at its new place. The next tokens go on from 10. */
+/* After a cycle of 40 tokens to 10 each head meets its own at positions 0 .. 9: a key that was kept is its raw self,
+ * turned at its new place. The next tokens go on from 10. */
 static void positions_after_a_cycle(void **unused)
 {
     (void)unused;
@@ -136,7 +137,8 @@ static void positions_after_a_cycle(void **unused)
     reattn_error err = {0};
     world w;
     reattn__store *store;
-    float q[64 * H * D], raw[HK][40][D], value[HK][40][D], k[14 * HK * D], v[14 * HK * D], novelty[40], mass[H * 40], out[4 * H * D];
+    float q[64 * H * D], raw[HK][40][D], value[HK][40][D], k[14 * HK * D], v[14 * HK * D], novelty[40], mass[H * 40],
+        out[4 * H * D];
     int64_t kept[HK * 10], distance[64];
     double law[4 * H * D];
     world_open(&w, 50, 10, 0);
@@ -176,12 +178,22 @@ static void positions_after_a_cycle(void **unused)
         }
     }
     const reattn_run all = {.count = 14, .k_step = 1, .q_pos = 10, .q_step = 1, .dist_max = INT64_MAX};
-    assert_int_equal(reattn__ref_attend(q, k, v, 4, 10, 14, H, HK, D, D, LAYER.kq_scale, &LAYER.rope, &all, 1, law, NULL), 0);
+    assert_int_equal(
+        reattn__ref_attend(q, k, v, 4, 10, 14, H, HK, D, D, LAYER.kq_scale, &LAYER.rope, &all, 1, law, NULL), 0);
     reattn__rope_table rope = {.rope = LAYER.rope};
     reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
-    reattn__attend_args a = {.q = q, .T = 4, .q_first = 10, .H = H, .src = {.store = store, .Hk = HK, .D = D, .Dv = D},
-                             .scale = LAYER.kq_scale, .rope = &rope, .lists = w.plan.lists, .n_list = 1, .n_threads = 1,
-                             .out = out, .work = work};
+    reattn__attend_args a = {.q = q,
+                             .T = 4,
+                             .q_first = 10,
+                             .H = H,
+                             .src = {.store = store, .Hk = HK, .D = D, .Dv = D},
+                             .scale = LAYER.kq_scale,
+                             .rope = &rope,
+                             .lists = w.plan.lists,
+                             .n_list = 1,
+                             .n_threads = 1,
+                             .out = out,
+                             .work = work};
     assert_int_equal(reattn__attend(&a, &err), 0);
     for (int i = 0; i < 4 * H * D; i++) assert_true(fabs((double)out[i] - law[i]) <= 1e-5);
     for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&work[i]);

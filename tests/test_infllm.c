@@ -1,5 +1,5 @@
-/* test_infllm.c - the policy infllm on a store, without a model: which keys at which distances, and the choice of blocks
- * against the rule written down once more, in float64. */
+/* test_infllm.c - the policy infllm on a store, without a model: which keys at which distances, and the choice of
+ * blocks against the rule written down once more, in float64. */
 #include "test_util.h"
 
 #include "attend/attend.h"
@@ -63,9 +63,17 @@ static reattn__step step_of(world *w, int64_t T, bool decode)
 {
     const reattn__layer *l = &w->layer;
     int64_t at = w->n - T;
-    return (reattn__step){.params = &w->params, .shape = l, .store = w->store, .decode = decode, .T = T, .n = w->n,
-                          .q = w->q + at * l->H * l->D, .k = w->k + at * l->Hk * l->D, .v = w->v + at * l->Hk * l->D,
-                          .scored = &w->scored, .rescored = &w->rescored};
+    return (reattn__step){.params = &w->params,
+                          .shape = l,
+                          .store = w->store,
+                          .decode = decode,
+                          .T = T,
+                          .n = w->n,
+                          .q = w->q + at * l->H * l->D,
+                          .k = w->k + at * l->Hk * l->D,
+                          .v = w->v + at * l->Hk * l->D,
+                          .scored = &w->scored,
+                          .rescored = &w->rescored};
 }
 
 static void attend(world *w, const reattn__step *s, float *mass, float *out)
@@ -74,10 +82,21 @@ static void attend(world *w, const reattn__step *s, float *mass, float *out)
     reattn_error err = {0};
     float *lse = test_floats(s->T * l->H);
     reattn__attend_args a = {
-        .q = s->q, .T = s->T, .q_first = s->n - s->T, .H = l->H,
-        .src = {.store = w->store, .Hk = l->Hk, .D = l->D, .Dv = l->Dv}, .scale = l->kq_scale, .rope = &w->rope,
-        .lists = w->plan.lists, .n_list = w->plan.n_list, .n_threads = 2, .out = out, .lse = lse, .mass = mass,
-        .mass_run = w->plan.mass_run, .work = w->work,
+        .q = s->q,
+        .T = s->T,
+        .q_first = s->n - s->T,
+        .H = l->H,
+        .src = {.store = w->store, .Hk = l->Hk, .D = l->D, .Dv = l->Dv},
+        .scale = l->kq_scale,
+        .rope = &w->rope,
+        .lists = w->plan.lists,
+        .n_list = w->plan.n_list,
+        .n_threads = 2,
+        .out = out,
+        .lse = lse,
+        .mass = mass,
+        .mass_run = w->plan.mass_run,
+        .work = w->work,
     };
     if (reattn__attend(&a, &err)) fail_msg("%s", err.msg);
     free(lse);
@@ -124,8 +143,8 @@ static void set_small(world *w, int64_t keep, int64_t local, int64_t span, int64
     w->params.tail = 1;
 }
 
-/* With room for all blocks every query meets each token up to itself once: nearer than `local` at its distance, others at
- * local - 1. */
+/* With room for all blocks every query meets each token up to itself once: nearer than `local` at its distance, others
+ * at local - 1. */
 static void check_all_once(const world *w, int64_t T)
 {
     for (int64_t t = 0; t < T; t++) {
@@ -226,9 +245,19 @@ static void far_scores(void **unused)
         reattn_run one = list->runs[r];
         one.count = 1; /* with a single key the lse is its score */
         reattn__run_list single = {.runs = &one, .n = 1};
-        reattn__attend_args a = {.q = s.q, .T = 1, .q_first = w.n - 5, .H = 1, .src = {.store = w.store, .Hk = 1, .D = D, .Dv = D},
-                                 .scale = w.layer.kq_scale, .rope = &w.rope, .lists = &single, .n_list = 1, .n_threads = 1,
-                                 .out = out, .lse = &lse, .work = w.work};
+        reattn__attend_args a = {.q = s.q,
+                                 .T = 1,
+                                 .q_first = w.n - 5,
+                                 .H = 1,
+                                 .src = {.store = w.store, .Hk = 1, .D = D, .Dv = D},
+                                 .scale = w.layer.kq_scale,
+                                 .rope = &w.rope,
+                                 .lists = &single,
+                                 .n_list = 1,
+                                 .n_threads = 1,
+                                 .out = out,
+                                 .lse = &lse,
+                                 .work = w.work};
         assert_int_equal(reattn__attend(&a, NULL), 0);
         reattn__ref_rope(&w.layer.rope, s.q, D, 9, turned);
         double want = 0;
@@ -266,8 +295,9 @@ static void law_attended(const world *w, law *law, int64_t T)
         const reattn__run_list *list = &w->plan.lists[i];
         const reattn_run *near = &list->runs[w->plan.mass_run];
         double *got = malloc((size_t)(l->H * near->count) * sizeof *got);
-        assert_int_equal(reattn__ref_mass(w->q + at * l->H * l->D, w->k, T, at, l->H, l->Hk, l->D, l->kq_scale, &l->rope,
-                                          list->runs, list->n, w->plan.mass_run, got), 0);
+        assert_int_equal(reattn__ref_mass(w->q + at * l->H * l->D, w->k, T, at, l->H, l->Hk, l->D, l->kq_scale,
+                                          &l->rope, list->runs, list->n, w->plan.mass_run, got),
+                         0);
         for (int h = 0; h < l->H; h++)
             for (int64_t c = 0; c < near->count && (w->plan.n_list == 1 || h / g == i); c++)
                 law->mass[h * w->cap + near->first + c] += got[h * near->count + c];
@@ -283,7 +313,8 @@ static void law_attended(const world *w, law *law, int64_t T)
             for (int64_t r = 0; r < take; r++) {
                 int64_t best = -1;
                 for (int64_t j = 0; j < p->recall_span; j++)
-                    if (!taken[j] && (best < 0 || law->mass[h * w->cap + law->start + j] > law->mass[h * w->cap + law->start + best]))
+                    if (!taken[j] && (best < 0 || law->mass[h * w->cap + law->start + j] >
+                                                      law->mass[h * w->cap + law->start + best]))
                         best = j;
                 taken[best] = true;
                 for (int d = 0; d < l->D; d++)
@@ -346,7 +377,8 @@ static void blocks_are_chosen_by_the_rule(void **unused)
         w.params.recall_k = test_int(&rng, 1, 5);
         w.params.recall_per_head = round % 2;
         world_start(&w);
-        law law = {.mass = calloc((size_t)(4 * 400), sizeof(double)), .reps = calloc((size_t)(400 * 4 * 16), sizeof(double))};
+        law law = {.mass = calloc((size_t)(4 * 400), sizeof(double)),
+                   .reps = calloc((size_t)(400 * 4 * 16), sizeof(double))};
         while (w.n < 320) {
             int64_t T = w.n < 200 ? 16 : test_int(&rng, 1, 16);
             world_read(&w, &rng, T, T == 1);
@@ -360,7 +392,8 @@ static void blocks_are_chosen_by_the_rule(void **unused)
     assert_true(checked > 300);
 }
 
-/* Back at a chunk boundary that is remembered, and on with the same text: the same bits. One that is not: plans are sane. */
+/* Back at a chunk boundary that is remembered, and on with the same text: the same bits. One that is not: plans are
+ * sane. */
 static void going_back(void **unused)
 {
     (void)unused;

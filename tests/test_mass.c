@@ -1,5 +1,5 @@
-/* test_mass.c - what keys got of attention: the law against numpy in float64, the engine against the law at every level,
- * for many queries and few, on caller arrays and on stores, with one list of runs and one a KV head. */
+/* test_mass.c - what keys got of attention: the law against numpy in float64, the engine against the law at every
+ * level, for many queries and few, on caller arrays and on stores, with one list of runs and one a KV head. */
 #include "test_util.h"
 
 #include "attend/attend.h"
@@ -10,8 +10,14 @@ enum { MAX_RUN = 4 };
 static reattn_run run_of(int64_t first, int64_t count, int64_t k_pos, int64_t k_step, int64_t q_pos, int64_t q_step,
                          int64_t dist_min, int64_t dist_max)
 {
-    return (reattn_run){.first = first, .count = count, .k_pos = k_pos, .k_step = k_step, .q_pos = q_pos, .q_step = q_step,
-                        .dist_min = dist_min, .dist_max = dist_max};
+    return (reattn_run){.first = first,
+                        .count = count,
+                        .k_pos = k_pos,
+                        .k_step = k_step,
+                        .q_pos = q_pos,
+                        .q_step = q_step,
+                        .dist_min = dist_min,
+                        .dist_max = dist_max};
 }
 
 static void law_equals_golden(void **unused)
@@ -39,7 +45,8 @@ static void law_equals_golden(void **unused)
         assert_int_equal(n_mass, H * runs[run].count);
         assert_int_equal(reattn__ref_mass(q, k, T, q_first, H, Hk, D, scale, &rope, runs, n_runs / 8, run, got), 0);
         for (int64_t i = 0; i < n_mass; i++)
-            if (!(fabs(got[i] - want[i]) <= 1e-6)) fail_msg("case %d: mass[%d] is %g, not %g", cases, (int)i, got[i], want[i]);
+            if (!(fabs(got[i] - want[i]) <= 1e-6))
+                fail_msg("case %d: mass[%d] is %g, not %g", cases, (int)i, got[i], want[i]);
         free(r - n_runs);
         free(q);
         free(k);
@@ -63,7 +70,11 @@ static scene make_scene(test_rng *rng, int i)
 {
     scene s = {.T = i % 3 == 0 ? 1 : test_int(rng, 1, i % 3 == 1 ? 3 : 80), .n_list = 1};
     int Hk = (int)test_int(rng, 1, 3), g = (int)test_int(rng, 1, 4), D = i % 4 == 0 ? 64 : (int)test_int(rng, 2, 70);
-    s.l = (reattn__layer){Hk * g, Hk, D, 8, 1 / sqrtf((float)D),
+    s.l = (reattn__layer){Hk * g,
+                          Hk,
+                          D,
+                          8,
+                          1 / sqrtf((float)D),
                           {i % 2 ? REATTN_ROPE_NEOX : REATTN_ROPE_NORMAL, D & ~1, 0, 1e4f, 1, 0, 1, 32, 1, NULL}};
     s.n = s.T + test_int(rng, 0, i % 5 ? 300 : 1300);
     if (test_one_in(rng, 3)) s.n_list = Hk;
@@ -95,10 +106,12 @@ static double *law_of(const scene *s)
     const reattn__layer *l = &s->l;
     int g = l->H / l->Hk;
     int64_t count = s->runs[0][s->mass_run].count;
-    double *all = malloc((size_t)(l->H * count + 1) * sizeof *all), *one = malloc((size_t)(l->H * count + 1) * sizeof *one);
+    double *all = malloc((size_t)(l->H * count + 1) * sizeof *all),
+           *one = malloc((size_t)(l->H * count + 1) * sizeof *one);
     for (int i = 0; i < s->n_list; i++) {
-        assert_int_equal(reattn__ref_mass(s->q, s->k, s->T, s->n - s->T, l->H, l->Hk, l->D, l->kq_scale, &l->rope, s->runs[i],
-                                          s->n_run, s->mass_run, one), 0);
+        assert_int_equal(reattn__ref_mass(s->q, s->k, s->T, s->n - s->T, l->H, l->Hk, l->D, l->kq_scale, &l->rope,
+                                          s->runs[i], s->n_run, s->mass_run, one),
+                         0);
         int from = s->n_list == 1 ? 0 : i * g, to = s->n_list == 1 ? l->H : from + g;
         memcpy(all + from * count, one + from * count, (size_t)((to - from) * count) * sizeof *all);
     }
@@ -126,10 +139,21 @@ static void run_scene(const scene *s, const reattn__store *store, int n_threads,
     reattn__run_list lists[8];
     for (int i = 0; i < s->n_list; i++) lists[i] = (reattn__run_list){.runs = s->runs[i], .n = s->n_run};
     reattn__attend_args a = {
-        .q = s->q, .T = s->T, .q_first = s->n - s->T, .H = l->H,
-        .src = {.store = store, .k = s->k, .v = s->v, .Hk = l->Hk, .D = l->D, .Dv = 8}, .scale = l->kq_scale, .rope = &rope,
-        .lists = lists, .n_list = s->n_list, .n_threads = n_threads, .out = out, .lse = lse, .mass = mass,
-        .mass_run = s->mass_run, .work = work,
+        .q = s->q,
+        .T = s->T,
+        .q_first = s->n - s->T,
+        .H = l->H,
+        .src = {.store = store, .k = s->k, .v = s->v, .Hk = l->Hk, .D = l->D, .Dv = 8},
+        .scale = l->kq_scale,
+        .rope = &rope,
+        .lists = lists,
+        .n_list = s->n_list,
+        .n_threads = n_threads,
+        .out = out,
+        .lse = lse,
+        .mass = mass,
+        .mass_run = s->mass_run,
+        .work = work,
     };
     if (reattn__attend(&a, &err)) fail_msg("%s", err.msg);
     for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&work[i]);
@@ -147,7 +171,8 @@ static void engine_is_near_the_law(void **unused)
         int64_t n_mass = l->H * s.runs[0][s.mass_run].count, n_out = s.T * l->H * 8;
         double *law = law_of(&s);
         double share = 3 * reattn__dot_error(l->D) * (double)l->kq_scale * longest(s.q, s.T * l->H, l->D) *
-                           longest(s.k, s.n * l->Hk, l->D) + 4e-6;
+                           longest(s.k, s.n * l->Hk, l->D) +
+                       4e-6;
         for (int level = 0; level < TEST_N_LEVEL; level++) {
             if (!test_use_level(level)) continue;
             float *first = NULL, *out = test_floats(n_out), *plain = test_floats(n_out), *lse = test_floats(s.T * l->H);
@@ -180,8 +205,8 @@ static void engine_is_near_the_law(void **unused)
     }
 }
 
-/* From split keys attention's lse is made of 16-bit products: weights are right to a per cent, and of every query all of
- * its probability is somewhere. */
+/* From split keys attention's lse is made of 16-bit products: weights are right to a per cent, and of every query all
+ * of its probability is somewhere. */
 static void stores_too(void **unused)
 {
     (void)unused;
@@ -240,9 +265,20 @@ static void edges(void **unused)
     reattn__rope_table rope = {.rope = s.l.rope};
     reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
     reattn__run_list list = {.runs = s.runs[0], .n = 1};
-    reattn__attend_args a = {.q = s.q, .T = s.T, .q_first = s.n - s.T, .H = s.l.H,
-                             .src = {.k = s.k, .v = s.v, .Hk = s.l.Hk, .D = s.l.D, .Dv = 8}, .scale = 1, .rope = &rope,
-                             .lists = &list, .n_list = 1, .n_threads = 1, .out = out, .lse = lse, .mass = mass, .mass_run = 1,
+    reattn__attend_args a = {.q = s.q,
+                             .T = s.T,
+                             .q_first = s.n - s.T,
+                             .H = s.l.H,
+                             .src = {.k = s.k, .v = s.v, .Hk = s.l.Hk, .D = s.l.D, .Dv = 8},
+                             .scale = 1,
+                             .rope = &rope,
+                             .lists = &list,
+                             .n_list = 1,
+                             .n_threads = 1,
+                             .out = out,
+                             .lse = lse,
+                             .mass = mass,
+                             .mass_run = 1,
                              .work = work};
     assert_int_equal(reattn__attend(&a, &err), REATTN_E_ARG);
     a.mass_run = 0;

@@ -15,7 +15,8 @@ static int setup(void **unused)
     (void)unused;
     reattn_error err = {0};
     char path[1024], *essay = calloc(1, 60001);
-    static const char said[] = " The special magic Berlin number is: 7391524.", ask[] = "\n\nWhat is the special magic Berlin number?";
+    static const char said[] = " The special magic Berlin number is: 7391524.",
+                      ask[] = "\n\nWhat is the special magic Berlin number?";
     if (reattn_model_load(getenv("REATTN_TEST_MODEL"), NULL, &model, &err)) fail_msg("%s", err.msg);
     snprintf(path, sizeof path, "%s/avg.txt", getenv("REATTN_ESSAYS"));
     FILE *f = fopen(path, "rb");
@@ -43,8 +44,8 @@ static int teardown(void **unused)
     return 0;
 }
 
-/* The question as the catalyst: of the needle that it asks for more stays than of the text, in the pot of every layer and
- * head. And the text goes on through a pot that is no longer than it may be. */
+/* The question as the catalyst: of the needle that it asks for more stays than of the text, in the pot of every layer
+ * and head. And the text goes on through a pot that is no longer than it may be. */
 static void the_pot(void **unused)
 {
     (void)unused;

@@ -218,12 +218,13 @@ static void what_is_kept_keeps_its_bits(void **unused)
         int64_t n = 0;
         for (int cycle = 0; cycle < 4; cycle++) {
             int64_t more = test_int(&rng, 1, MOST - n), *kept = malloc((size_t)(HEADS * (n + more)) * sizeof *kept);
-            for (int64_t i = 0; i < more * HEADS * D; i++) k[i] = test_normal(&rng) + (float)(i % D); /* far from mean 0 */
+            for (int64_t i = 0; i < more * HEADS * D; i++) k[i] = test_normal(&rng) + (float)(i % D); /* with a mean */
             test_fill_normal(&rng, v, more * HEADS * Dv, 3);
             assert_int_equal(reattn__store_reserve(s, n + more, &err), 0);
             assert_int_equal(reattn__store_append(s, 0, more, k, v, &err), 0);
             for (int h = 0; h < HEADS; h++) {
-                for (int64_t i = n; i < n + more; i++) reattn__store_read_k(s, 0, h, i, 1, held_k + (h * MOST + i) * D, 1);
+                for (int64_t i = n; i < n + more; i++)
+                    reattn__store_read_k(s, 0, h, i, 1, held_k + (h * MOST + i) * D, 1);
                 reattn__store_read_v(s, 0, h, n, more, held_v + (h * MOST + n) * Dv);
             }
             n += more;
@@ -244,7 +245,8 @@ static void what_is_kept_keeps_its_bits(void **unused)
             n = keep;
             reattn__store_truncate(s, n);
             assert_int_equal(reattn__store_length(s, 0), n);
-            assert_int_equal(reattn__store_bytes(s), reattn__store_bytes_for(&layer, 1, types[ty % 5][0], types[ty % 5][1], n));
+            assert_int_equal(reattn__store_bytes(s),
+                             reattn__store_bytes_for(&layer, 1, types[ty % 5][0], types[ty % 5][1], n));
             for (int h = 0; h < HEADS; h++) {
                 reattn__store_read_v(s, 0, h, 0, n, row);
                 assert_memory_equal(row, held_v + h * MOST * Dv, (size_t)(n * Dv) * sizeof *row);

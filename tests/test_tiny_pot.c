@@ -110,7 +110,8 @@ static bool check_within(int64_t done, int64_t total, void *user)
 static void memory_stays_within_the_budget(void **unused)
 {
     (void)unused;
-    static const int types[][2] = {{REATTN_SPLIT, REATTN_F16}, {REATTN_F16, REATTN_F16}, {REATTN_Q8_0, REATTN_Q8_0}, {REATTN_F32, REATTN_F32}};
+    static const int types[][2] = {
+        {REATTN_SPLIT, REATTN_F16}, {REATTN_F16, REATTN_F16}, {REATTN_Q8_0, REATTN_Q8_0}, {REATTN_F32, REATTN_F32}};
     for (int i = 0; i < 4; i++) {
         reattn_error err = {0};
         reattn_session_params p = params("infinipot");
@@ -159,7 +160,8 @@ static bool take(int64_t position, const float *logits, void *user)
     return true;
 }
 
-/* What fits into the pot beside the catalyst is read as under `full`, bit for bit; and each token's novelty is -log p. */
+/* What fits into the pot beside the catalyst is read as under `full`, bit for bit; and each token's novelty is -log p.
+ */
 static void short_texts_are_full_attention(void **unused)
 {
     (void)unused;
@@ -210,7 +212,8 @@ static void the_share_of_novelty(void **unused)
         for (int l = 0; l < s->n_layer; l++) lists += s->layers[l].Hk;
         for (int i = 0; i < lists; i++) {
             same = same && memcmp(s->pot.kept, s->pot.kept + i * 100, 100 * sizeof *s->pot.kept) == 0;
-            for (int j = 1; j < 100; j++) ascending = ascending && s->pot.kept[i * 100 + j] > s->pot.kept[i * 100 + j - 1];
+            for (int j = 1; j < 100; j++)
+                ascending = ascending && s->pot.kept[i * 100 + j] > s->pot.kept[i * 100 + j - 1];
         }
         assert_int_equal(same, percent == 100);
         assert_true(ascending);
@@ -253,8 +256,8 @@ static float *fresh(const reattn_session_params *p, int64_t n, const int32_t *qu
     return out;
 }
 
-/* Three questions about a text of n tokens, one after the other, the last a tail longer: how often was gone back to a part
- * of the text. */
+/* Three questions about a text of n tokens, one after the other, the last a tail longer: how often was gone back to a
+ * part of the text. */
 static int ask(reattn_session *s, int64_t n, int64_t n_first)
 {
     enum { MORE = 100 }; /* so that the pot is full once more */
@@ -425,10 +428,14 @@ static void longer_than_trained(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_stays_within_the_budget), cmocka_unit_test(short_texts_are_full_attention),
-        cmocka_unit_test(the_share_of_novelty),           cmocka_unit_test(threads_give_the_same_bits),
-        cmocka_unit_test(many_questions),                 cmocka_unit_test(what_cannot_be_gone_back_to),
-        cmocka_unit_test(stopping_and_going_on),          cmocka_unit_test(catalysts),
+        cmocka_unit_test(memory_stays_within_the_budget),
+        cmocka_unit_test(short_texts_are_full_attention),
+        cmocka_unit_test(the_share_of_novelty),
+        cmocka_unit_test(threads_give_the_same_bits),
+        cmocka_unit_test(many_questions),
+        cmocka_unit_test(what_cannot_be_gone_back_to),
+        cmocka_unit_test(stopping_and_going_on),
+        cmocka_unit_test(catalysts),
         cmocka_unit_test(longer_than_trained),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

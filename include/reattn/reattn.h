@@ -170,8 +170,9 @@ REATTN_API int reattn_option_set(reattn_session_params *params, const char *name
 REATTN_API int reattn_option_get(const reattn_session_params *params, const char *name, char *buf, size_t cap);
 
 REATTN_API reattn_session_params reattn_session_params_default(void);
-/* Fills in the automatic fields (keep, local, recall_span, recall_max, n_threads) for a model and checks that the whole is consistent:
- * chunk <= local, keep + recall_max * recall_span + local <= trained length, ... Errors: E_ARG with both numbers. */
+/* Fills in the automatic fields (keep, local, recall_span, recall_max, pot, pot_keep, n_threads) for a model and checks
+ * that the whole is consistent: chunk <= local, keep + recall_max * recall_span + local <= trained length, ...
+ * Errors: E_ARG with both numbers. */
 REATTN_API int reattn_session_params_resolve(reattn_session_params *params, const reattn_model *model,
                                              reattn_error *err);
 
@@ -183,8 +184,8 @@ typedef struct reattn_policy_info {
     const char *paper; /* where it comes from */
 } reattn_policy_info;
 REATTN_API const reattn_policy_info *reattn_policy_list(void);
-/* True if the policy of that name drops keys for good: a session then cannot be rewound to before it last did so, except
- * to 0, and what it holds of a text is not told by traces. False for an unknown name. */
+/* True if the policy of that name drops keys for good: a session then cannot be rewound to before it last did so, but
+ * for 0, and what it holds of a text is not told by traces. False for an unknown name. */
 REATTN_API bool reattn_policy_drops(const char *name);
 
 /* Bytes that a session takes, before it takes them. */
@@ -233,14 +234,15 @@ REATTN_API const int32_t *reattn_session_tokens(const reattn_session *session);
  * same tokens would hold, bit for bit: rewind there to continue with another text. Policies that learn from what they
  * read remember the last two such multiples, others know all. */
 REATTN_API int64_t reattn_session_anchor(const reattn_session *session, int64_t n);
-/* Forgets all tokens from n on (0 .. length). Errors: E_ARG; of a policy that drops keys E_UNSUPPORTED, for 0 < n < what
- * was read when it last did. The session is unchanged on failure. */
+/* Forgets all tokens from n on (0 .. length). Errors: E_ARG; under a policy that drops keys E_UNSUPPORTED, if n is not 0
+ * but less than had been read when it last did. The session is unchanged on failure. */
 REATTN_API int reattn_session_rewind(reattn_session *session, int64_t n, reattn_error *err);
-/* Sets the catalyst of a policy that drops keys: the tokens (copied) whose attention scores what is held whenever the pot
- * is full. By default a general request for a summary; the question to come makes it one for that question. Only while the
- * session is empty. Errors: E_ARG (another policy, not empty, n < 1, more than the pot has room for),
- * E_NOMEM. */
-REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_t *tokens, int64_t n, reattn_error *err);
+/* Sets the catalyst of a policy that drops keys: the tokens (copied) whose attention scores what is held whenever the
+ * pot is full. By default a general request for a summary; with the question to come, what that asks for is kept. Only
+ * while the session is empty. Errors: E_ARG (another policy, not empty, n < 1, more than the pot has room for), E_NOMEM.
+ */
+REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_t *tokens, int64_t n,
+                                           reattn_error *err);
 /* Asks a running prompt or decode to stop at the next layer. Thread-safe and async-signal-safe. The flag is cleared
  * when the next prompt or decode starts. */
 REATTN_API void reattn_session_cancel(reattn_session *session);

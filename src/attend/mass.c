@@ -26,11 +26,20 @@ typedef struct work {
     float *k, *angles, *sum; /* of each thread: [D][TILE], [n_rot][TILE], [TILE][lanes] */
 } work;
 
-static int heads(const work *w) { return w->few ? w->a->src.Hk : w->a->H; }
+static int heads(const work *w)
+{
+    return w->few ? w->a->src.Hk : w->a->H;
+}
 
 /* Query and head of a row. */
-static int64_t query_of(const work *w, int64_t row) { return w->few ? row / w->g : row; }
-static int head_of(const work *w, int head, int64_t row) { return w->few ? head * w->g + (int)(row % w->g) : head; }
+static int64_t query_of(const work *w, int64_t row)
+{
+    return w->few ? row / w->g : row;
+}
+static int head_of(const work *w, int head, int64_t row)
+{
+    return w->few ? head * w->g + (int)(row % w->g) : head;
+}
 
 static int pack_task(void *ctx, int64_t task, int worker)
 {
@@ -48,11 +57,11 @@ static int pack_task(void *ctx, int64_t task, int worker)
         if (at < w->rows && l->n_rotation > 0) {
             int64_t from = t * a->H + head_of(w, head, at);
             memcpy(row, a->q + from * w->D, (size_t)w->D * sizeof *row);
-            reattn__rope_row(rope, a->rope->cs + (l->rotations[0].q_pos + t * l->rotations[0].q_step) * rope->n_rot, row);
+            reattn__rope_row(rope, a->rope->cs + (l->rotations[0].q_pos + t * l->rotations[0].q_step) * rope->n_rot,
+                             row);
             if (a->lse[from] > -INFINITY) lse[r] = a->lse[from] * REATTN__LOG2_E;
         }
-        for (int d = 0; d < w->D; d++)
-            q[w->few ? r * w->D + d : d * w->lanes + r] = row[d] * a->scale * REATTN__LOG2_E;
+        for (int d = 0; d < w->D; d++) q[w->few ? r * w->D + d : d * w->lanes + r] = row[d] * a->scale * REATTN__LOG2_E;
     }
     return REATTN_OK;
 }
@@ -85,9 +94,15 @@ static void sum_tile(const work *w, int head, const reattn__tile_info *tile, con
         if (!visible(w, tile, group, lo, hi)) continue;
         int64_t at = head * w->groups + group;
         const reattn__mass_tile args = {
-            .q = w->q + at * w->D * w->lanes, .k = k, .n_key = tile->count,
-            .n_row = (int)REATTN__MIN((int64_t)w->lanes, w->rows - group * w->lanes), .D = w->D, .lo = lo, .hi = hi,
-            .lse = w->lse + at * w->lanes, .sum = sum + (w->few ? group * w->lanes * REATTN__TILE : 0),
+            .q = w->q + at * w->D * w->lanes,
+            .k = k,
+            .n_key = tile->count,
+            .n_row = (int)REATTN__MIN((int64_t)w->lanes, w->rows - group * w->lanes),
+            .D = w->D,
+            .lo = lo,
+            .hi = hi,
+            .lse = w->lse + at * w->lanes,
+            .sum = sum + (w->few ? group * w->lanes * REATTN__TILE : 0),
         };
         if (w->few) w->cpu->mass_few(&args);
         else w->cpu->mass(&args);

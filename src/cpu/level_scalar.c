@@ -79,7 +79,8 @@ static void mass_any(const reattn__mass_tile *t, layout q, int key_step, int row
     for (int r = 0; r < q.rows; r++) {
         for (int key = t->lo[r]; key < t->hi[r]; key++) {
             float s = 0;
-            for (int d = 0; d < t->D; d++) s += t->k[(int64_t)d * REATTN__TILE + key] * t->q[d * q.d_step + r * q.r_step];
+            const float *row = t->q + r * q.r_step;
+            for (int d = 0; d < t->D; d++) s += t->k[(int64_t)d * REATTN__TILE + key] * row[d * q.d_step];
             t->sum[key * key_step + r * row_step] += exp2f(s - t->lse[r]);
         }
     }

@@ -111,12 +111,17 @@ void reattn__split_get(const reattn__split *keys, int D, int lo, int hi, const f
 }
 
 /* A key's bytes lie together by four in every row of 16 keys, the eighth of the low rows in the bits of the others. */
+static void move_fours(const uint8_t *from, int i, uint8_t *to, int j, int rows)
+{
+    const int row = 4 * REATTN__BLOCK;
+    for (int r = 0; r < rows; r++)
+        memmove(to + r * row + j % REATTN__BLOCK * 4, from + r * row + i % REATTN__BLOCK * 4, 4);
+}
+
 void reattn__split_move(const reattn__split *from, int i, const reattn__split *to, int j, int D)
 {
-    const uint8_t *high = reattn__split_high(from, D, i / REATTN__BLOCK), *low = reattn__split_low(from, D, i / REATTN__BLOCK);
-    uint8_t *high_to = reattn__split_high(to, D, j / REATTN__BLOCK), *low_to = reattn__split_low(to, D, j / REATTN__BLOCK);
-    int Dp = reattn__split_dp(D), a = i % REATTN__BLOCK * 4, b = j % REATTN__BLOCK * 4;
-    for (int row = 0; row < Dp / 4; row++) memmove(high_to + row * 4 * REATTN__BLOCK + b, high + row * 4 * REATTN__BLOCK + a, 4);
-    for (int row = 0; row < Dp / 32 * 7; row++) memmove(low_to + row * 4 * REATTN__BLOCK + b, low + row * 4 * REATTN__BLOCK + a, 4);
+    int a = i / REATTN__BLOCK, b = j / REATTN__BLOCK, Dp = reattn__split_dp(D);
+    move_fours(reattn__split_high(from, D, a), i, reattn__split_high(to, D, b), j, Dp / 4);
+    move_fours(reattn__split_low(from, D, a), i, reattn__split_low(to, D, b), j, Dp / 32 * 7);
     reattn__split_scale(to)[j] = reattn__split_scale(from)[i];
 }

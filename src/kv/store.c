@@ -307,8 +307,8 @@ static void move_token(layer_store *ls, int type_k, int head, int64_t from, int6
         reattn__split a = split_of(ls, head, from), b = split_of(ls, head, to);
         reattn__split_move(&a, (int)(from % REATTN__PAGE), &b, (int)(to % REATTN__PAGE), ls->shape.D);
     } else {
-        reattn__block_move(type_k, ls->shape.D, block_k(ls, head, from), (int)(from % REATTN__BLOCK), block_k(ls, head, to),
-                           (int)(to % REATTN__BLOCK));
+        reattn__block_move(type_k, ls->shape.D, block_k(ls, head, from), (int)(from % REATTN__BLOCK),
+                           block_k(ls, head, to), (int)(to % REATTN__BLOCK));
     }
     memcpy(row_v(ls, head, to), row_v(ls, head, from), ls->row_v);
 }

@@ -1,8 +1,8 @@
-/* infinipot.c - InfiniPot (2410.01518): a pot of fixed size. Everything in it is attended to, at positions counted through
- * the pot. When it is full (session/distill.c says when), each head keeps
- *     the tokens that were newest to the model, -log p when they were read (NuC), the same for all heads, and
- *     of the others those that the catalyst attends to most (CaP), summed over its tokens and the group's query heads.
- * Of equals the earlier goes first. A token that stays takes its novelty along. */
+/* infinipot.c - InfiniPot (2410.01518): a pot of fixed size. Everything in it is attended to, at positions counted
+ * through the pot. When it is full (session/distill.c says when), each head keeps the tokens that were newest to the
+ * model, -log p when they were read (NuC), the same for all heads, and of the others those that the catalyst attends to
+ * most (CaP), summed over its tokens and the group's query heads. Of equals the earlier goes first. A token that stays
+ * takes its novelty along. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,12 +131,14 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     pot *p = calloc(1, sizeof *p);
     bool fine = p != NULL;
     if (fine) {
-        *p = (pot){params, n_layer, calloc((size_t)n_layer, sizeof *p->layers), malloc((size_t)params->pot * sizeof *p->order)};
+        *p = (pot){params, n_layer, calloc((size_t)n_layer, sizeof *p->layers),
+                   malloc((size_t)params->pot * sizeof *p->order)};
         fine = p->layers && p->order;
     }
     for (int l = 0; l < n_layer && fine; l++) {
         size_t n = (size_t)layers[l].Hk * (size_t)params->pot;
-        p->layers[l] = (scores){layers[l].Hk, layers[l].H / layers[l].Hk, calloc(n, sizeof(float)), calloc(n, sizeof(float))};
+        p->layers[l] =
+            (scores){layers[l].Hk, layers[l].H / layers[l].Hk, calloc(n, sizeof(float)), calloc(n, sizeof(float))};
         fine = p->layers[l].novelty && p->layers[l].attention;
     }
     if (!fine) {
@@ -148,8 +150,10 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
 }
 
 const reattn__policy reattn__policy_infinipot = {
-    .info = {"infinipot", "a pot of fixed size; when it is full, what was new and what a summary needs stays, the rest is lost",
-             "keeps M tokens; a step attends to those held, O(M); logits of all prompt tokens; no going back", "InfiniPot, 2410.01518"},
+    .info = {"infinipot",
+             "a pot of fixed size; when it is full, what was new and what a summary needs stays, the rest is lost",
+             "keeps M tokens; a step attends to those held, O(M); logits of all prompt tokens; no going back",
+             "InfiniPot, 2410.01518"},
     .budget = true,
     .catalyst = "\n\nSummarize the text above: its main points, names, numbers and facts.",
     .create = create,

@@ -1,11 +1,11 @@
-/* infllm.c - InfLLM (2402.04617): a block memory. The last `local` tokens are met at their true distances. Older ones lie
- * in blocks of `recall_span` tokens, of which each step takes the `recall_max` that fit its mean query best; these, the
- * first `keep` tokens, and what is in no block yet are all met at the one distance local - 1.
+/* infllm.c - InfLLM (2402.04617): a block memory. The last `local` tokens are met at their true distances. Older ones
+ * lie in blocks of `recall_span` tokens, of which each step takes the `recall_max` that fit its mean query best; these,
+ * the first `keep` tokens, and what is in no block yet are all met at the one distance local - 1.
  *
  * Of a layer's tokens, in order:
  *     first [0, keep) | blocks | remainder: what is in no block yet
- * The remainder reaches back over the window and up to a block beyond. A token of it collects, for every query head, the
- * attention that it got inside the window. When a block is cut off, the recall_k tokens with the most become its
+ * The remainder reaches back over the window and up to a block beyond. A token of it collects, for every query head,
+ * the attention that it got inside the window. When a block is cut off, the recall_k tokens with the most become its
  * representative: the mean of their keys, one for each query head. */
 #include <math.h>
 #include <stdlib.h>
@@ -25,9 +25,9 @@ typedef struct saved {
 /* One layer's. */
 typedef struct memory {
     int H, Hk, D;
-    int64_t start;      /* first token of the remainder: what lies before it is first tokens, then whole blocks */
-    int64_t scored;     /* tokens from start to here have a mass; those behind it were never attended to */
-    float *mass;        /* [H][cap], of token start + i */
+    int64_t start;  /* first token of the remainder: what lies before it is first tokens, then whole blocks */
+    int64_t scored; /* tokens from start to here have a mass; those behind it were never attended to */
+    float *mass;    /* [H][cap], of token start + i */
     int64_t cap;
     float *reps;        /* [blocks][H][D] */
     int64_t reps_cap;   /* in blocks */
@@ -41,7 +41,10 @@ typedef struct blocks {
     reattn__buffer query, scores, hits, spans;
 } blocks;
 
-static int64_t n_first(const blocks *b, const memory *m) { return REATTN__MIN(m->start, b->params->keep); }
+static int64_t n_first(const blocks *b, const memory *m)
+{
+    return REATTN__MIN(m->start, b->params->keep);
+}
 static int64_t n_blocks(const blocks *b, const memory *m)
 {
     return REATTN__MAX(m->start - b->params->keep, (int64_t)0) / b->params->recall_span;
@@ -63,12 +66,14 @@ static int fit(memory *m, int64_t n, reattn_error *err)
         int64_t cap = need + need / 4;
         float *mass = malloc((size_t)(m->H * cap) * sizeof *mass);
         if (!mass) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the block memory");
-        for (int h = 0; h < m->H && have > 0; h++) memcpy(mass + h * cap, m->mass + h * m->cap, (size_t)have * sizeof *mass);
+        for (int h = 0; h < m->H && have > 0; h++)
+            memcpy(mass + h * cap, m->mass + h * m->cap, (size_t)have * sizeof *mass);
         free(m->mass);
         m->mass = mass;
         m->cap = cap;
     }
-    for (int h = 0; h < m->H && need > have; h++) memset(m->mass + h * m->cap + have, 0, (size_t)(need - have) * sizeof(float));
+    for (int h = 0; h < m->H && need > have; h++)
+        memset(m->mass + h * m->cap + have, 0, (size_t)(need - have) * sizeof(float));
     m->scored = REATTN__MAX(m->scored, n);
     return REATTN_OK;
 }
@@ -98,7 +103,9 @@ static int advance(const blocks *b, memory *m, const reattn__store *store, int l
     if (total > m->reps_cap) {
         int64_t cap = total + total / 2 + 16;
         float *reps = realloc(m->reps, (size_t)(cap * m->H * m->D) * sizeof *reps);
-        if (!reps) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the representatives of %lld blocks", (long long)cap);
+        if (!reps)
+            return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the representatives of %lld blocks",
+                                (long long)cap);
         m->reps = reps;
         m->reps_cap = cap;
     }
@@ -111,7 +118,8 @@ static int advance(const blocks *b, memory *m, const reattn__store *store, int l
                 represent(b, m, store, layer, h, m->reps + (n_blocks(b, m) * m->H + h) * m->D);
         m->start += step;
         for (int h = 0; h < m->H; h++)
-            memmove(m->mass + h * m->cap, m->mass + h * m->cap + step, (size_t)(m->scored - m->start) * sizeof *m->mass);
+            memmove(m->mass + h * m->cap, m->mass + h * m->cap + step,
+                    (size_t)(m->scored - m->start) * sizeof *m->mass);
     }
     return REATTN_OK;
 }
@@ -172,10 +180,10 @@ static int64_t rank(const double *scores, int H, int64_t n, int from, int to, in
     return most;
 }
 
-/* List i becomes: the window; first tokens, blocks, and what of the remainder is outside the window of the last query, all
- * at one distance. The window comes first, so that its number is the same in every list. */
-static void lay_out(const blocks *b, const memory *m, const reattn__step *s, reattn__plan *plan, int i, const reattn_hit *hits,
-                    int64_t n_hit, reattn_span *spans)
+/* List i becomes: the window; first tokens, blocks, and what of the remainder is outside the window of the last query,
+ * all at one distance. The window comes first, so that its number is the same in every list. */
+static void lay_out(const blocks *b, const memory *m, const reattn__step *s, reattn__plan *plan, int i,
+                    const reattn_hit *hits, int64_t n_hit, reattn_span *spans)
 {
     int64_t local = s->params->local, span = s->params->recall_span, n_span = 0, n = 0;
     int64_t from = REATTN__MAX(s->n - s->T - local + 1, (int64_t)0);
@@ -186,13 +194,17 @@ static void lay_out(const blocks *b, const memory *m, const reattn__step *s, rea
         else spans[n_span++] = (reattn_span){first, span};
     }
     if (m->start < s->n - local) spans[n_span++] = (reattn_span){m->start, s->n - local - m->start};
-    runs[n++] = (reattn_run){.first = from, .count = s->n - from, .k_step = 1, .q_pos = s->n - s->T - from, .q_step = 1,
+    runs[n++] = (reattn_run){.first = from,
+                             .count = s->n - from,
+                             .k_step = 1,
+                             .q_pos = s->n - s->T - from,
+                             .q_step = 1,
                              .dist_max = local - 1};
     for (int64_t j = -1; j < n_span; j++) {
         reattn_span far = j < 0 ? (reattn_span){0, n_first(b, m)} : spans[j];
         if (far.count > 0)
-            runs[n++] = (reattn_run){.first = far.first, .count = far.count, .q_pos = local - 1, .dist_min = local,
-                                     .dist_max = INT64_MAX};
+            runs[n++] = (reattn_run){
+                .first = far.first, .count = far.count, .q_pos = local - 1, .dist_min = local, .dist_max = INT64_MAX};
     }
     plan->lists[i].n = n;
     plan->spans[i] = spans;
@@ -220,12 +232,14 @@ static int plan_infllm(void *state, const reattn__step *s, reattn__plan *plan, r
     double *scores = reattn__buffer_need(&b->scores, (size_t)(n * l->H + 1) * sizeof *scores);
     reattn_hit *hits = reattn__buffer_need(&b->hits, (size_t)(most + 1) * sizeof *hits);
     reattn_span *spans = reattn__buffer_need(&b->spans, (size_t)(n_list * (most + 1)) * sizeof *spans);
-    if (!query || !scores || !hits || !spans) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the choice of blocks");
+    if (!query || !scores || !hits || !spans)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the choice of blocks");
     bool choose = most > 0 && most < n;
     if (choose) {
         mean_query(s, query);
         scoring job = {m, query, scores, n};
-        reattn__parallel(n < 4 * TASK_BLOCKS ? 1 : s->params->n_threads, (n + TASK_BLOCKS - 1) / TASK_BLOCKS, score_task, &job);
+        reattn__parallel(n < 4 * TASK_BLOCKS ? 1 : s->params->n_threads, (n + TASK_BLOCKS - 1) / TASK_BLOCKS,
+                         score_task, &job);
         *s->scored += n * l->H;
     }
     for (int i = 0; i < n_list; i++) {
@@ -264,8 +278,8 @@ static int learn(void *state, const reattn__step *s, const float *mass, reattn_e
     return code;
 }
 
-/* Without a saved state: if no block has been cut off since, the remainder keeps what it got, from later queries too; else
- * it starts anew, with nothing. */
+/* Without a saved state: if no block has been cut off since, the remainder keeps what it got, from later queries too;
+ * else it starts anew, with nothing. */
 static void forget_layer(const blocks *b, memory *m, int64_t n)
 {
     int64_t start = start_at(b, n);
@@ -276,7 +290,8 @@ static void forget_layer(const blocks *b, memory *m, int64_t n)
         int64_t count = n - s->start; /* there was room for it when it was saved */
         m->start = s->start;
         m->scored = n;
-        for (int h = 0; h < m->H; h++) memcpy(m->mass + h * m->cap, s->mass + h * count, (size_t)count * sizeof *m->mass);
+        for (int h = 0; h < m->H; h++)
+            memcpy(m->mass + h * m->cap, s->mass + h * count, (size_t)count * sizeof *m->mass);
         return;
     }
     if (start != m->start) {
@@ -339,7 +354,8 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
 }
 
 const reattn__policy reattn__policy_infllm = {
-    .info = {"infllm", "a window at true distances; the blocks that fit the mean query best, and the first tokens, at one",
+    .info = {"infllm",
+             "a window at true distances; the blocks that fit the mean query best, and the first tokens, at one",
              "keeps everything; a step scores one vector a block and head, and attends to G + m*s + L keys",
              "InfLLM, 2402.04617"},
     .finite = true,

@@ -15,7 +15,7 @@ typedef struct reattn__step {
     const reattn__store *store;
     int layer;
     bool decode;      /* one generated token, not a part of a prompt */
-    int64_t T, n;     /* tokens of this step; tokens held, these included */
+    int64_t T, n;     /* tokens of this step; tokens held, these included. With a budget the text has more. */
     /* Of these the last so many are the catalyst's: its queries score what is held, then it is dropped
      * (session/distill.c). 0: the step is text. */
     int64_t probe;
@@ -53,7 +53,7 @@ typedef struct reattn__policy {
     int (*plan)(void *state, const reattn__step *step, reattn__plan *plan, reattn_error *err);
     /* The step attended as planned; mass [H][keys of the run that the plan named], NULL if it named none. */
     int (*learn)(void *state, const reattn__step *step, const float *mass, reattn_error *err);
-    /* With a budget: tokens at .. at + n - 1, just stored, were read with these -log p (nats; infinity: not predicted). */
+    /* With a budget: tokens at .. at + n - 1, just stored, had these -log p (nats; infinity: nothing predicted it). */
     void (*novelty)(void *state, int64_t at, int64_t n, const float *nats);
     /* Of the `held` tokens of each KV head of a layer, which the catalyst has scored, `keep` stay: kept [Hk][keep],
      * ascending. Changes nothing yet. */
@@ -61,8 +61,6 @@ typedef struct reattn__policy {
     /* The others are dropped from the store; those kept are tokens 0 .. keep - 1 from now on. */
     void (*drop)(void *state, int layer, int64_t keep, const int64_t *kept);
 } reattn__policy;
-
-/* In reattn__step, T and n are tokens of the store: with a budget those held, which are fewer than those of the text. */
 
 /* By name; NULL if there is none. */
 const reattn__policy *reattn__policy_find(const char *name);

@@ -1,10 +1,11 @@
-/* distill.c - sessions of a policy with a budget. Of each KV head at most `pot` tokens are held. When text and catalyst no
- * longer fit, the catalyst is run on top of what is held, so that its queries score it; then its own keys are dropped, the
- * policy chooses `pot_keep` tokens of each head, and reading goes on behind these, at positions counted anew.
+/* distill.c - sessions of a policy with a budget. Of each KV head at most `pot` tokens are held. When text and catalyst
+ * no longer fit, the catalyst is run on top of what is held, so that its queries score it; then its own keys are
+ * dropped, the policy chooses `pot_keep` tokens of each head, and reading goes on behind these, at positions counted
+ * anew.
  *
  * That happens before a step, not after: a text that just fits is not touched. A prompt's tail is not cut by it: if the
- * tail does not fit, the pot is emptied before. The policy also learns of every token how new it was, -log p by the logits
- * before it; so all of a prompt's logits are computed. */
+ * tail does not fit, the pot is emptied before. The policy also learns of every token how new it was, -log p by the
+ * logits before it; so all of a prompt's logits are computed. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,13 +37,14 @@ int reattn_session_set_catalyst(reattn_session *s, const int32_t *tokens, int64_
     if (s->n) return reattn__fail(err, REATTN_E_ARG, "the catalyst can be set only while the session is empty");
     for (int64_t i = 0; i < n; i++)
         if (tokens[i] < 0 || tokens[i] >= n_vocab(s))
-            return reattn__fail(err, REATTN_E_ARG, "token %lld of the catalyst is %d, the vocabulary has %d", (long long)i,
-                                tokens[i], n_vocab(s));
+            return reattn__fail(err, REATTN_E_ARG, "token %lld of the catalyst is %d, the vocabulary has %d",
+                                (long long)i, tokens[i], n_vocab(s));
     if (s->params.pot_keep + n >= s->params.pot)
-        return reattn__fail(err, REATTN_E_ARG,
-                            "--pot %lld has no room for text beside the %lld tokens that stay (--pot-keep) and %lld of the "
-                            "catalyst",
-                            (long long)s->params.pot, (long long)s->params.pot_keep, (long long)n);
+        return reattn__fail(
+            err, REATTN_E_ARG,
+            "--pot %lld has no room for text beside the %lld tokens that stay (--pot-keep) and %lld of the "
+            "catalyst",
+            (long long)s->params.pot, (long long)s->params.pot_keep, (long long)n);
     int32_t *copy = malloc((size_t)n * sizeof *copy);
     if (!copy) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the catalyst");
     memcpy(copy, tokens, (size_t)n * sizeof *copy);
@@ -72,7 +74,8 @@ int reattn__distill_create(reattn_session *s, reattn_error *err)
     if (!p->kept || !p->nats || !fine || !tokens) code = reattn__fail(err, REATTN_E_NOMEM, "out of memory for the pot");
     if (code == REATTN_OK) n = reattn_tokenize(s->model, text, strlen(text), false, false, tokens, room, err);
     if (code == REATTN_OK && n < 0) code = (int)n;
-    if (code == REATTN_OK && n > room) code = reattn__fail(err, REATTN_E_INTERNAL, "the catalyst has %lld tokens", (long long)n);
+    if (code == REATTN_OK && n > room)
+        code = reattn__fail(err, REATTN_E_INTERNAL, "the catalyst has %lld tokens", (long long)n);
     if (code == REATTN_OK) code = reattn_session_set_catalyst(s, tokens, n, err);
     free(tokens);
     return code;
@@ -170,8 +173,8 @@ int reattn__distill_read(reattn_session *s, const int32_t *tokens, int64_t T, bo
     reattn__pot *p = &s->pot;
     const reading r = {s, tokens, n_vocab(s)};
     const int64_t C = s->params.chunk;
-    /* Nothing predicts the first token of a text: it is kept, as models need it to be. Nor that which follows on a rewind to
-     * where no row was kept: that one is like any other. */
+    /* Nothing predicts the first token of a text: it is kept, as models need it to be. Nor that which follows on a
+     * rewind to where no row was kept: that one is like any other. */
     p->nats[0] = s->n == T ? INFINITY : 0;
     int code = reattn__parallel(T < 4 ? 1 : s->params.n_threads, T, novelty_task, (void *)&r);
     if (code != REATTN_OK)

@@ -226,8 +226,8 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (p.pot_keep == 0) p.pot_keep = p.pot / 2;
     if (policy->budget && (p.pot > N || p.pot_keep < 1 || p.pot_keep >= p.pot))
         return reattn__fail(err, REATTN_E_ARG,
-                            "--pot %lld with --pot-keep %lld: the pot must hold more than it keeps, and no more than the %lld "
-                            "tokens that the model was trained on",
+                            "--pot %lld with --pot-keep %lld: the pot must hold more than it keeps, and no more than the "
+                            "%lld tokens that the model was trained on",
                             (long long)p.pot, (long long)p.pot_keep, (long long)N);
     if (p.tail > p.chunk)
         return reattn__fail(err, REATTN_E_ARG, "--tail %lld is larger than --chunk %lld: it is read as one chunk",

@@ -271,8 +271,8 @@ int reattn_session_rewind(reattn_session *s, int64_t n, reattn_error *err)
                             (long long)s->n);
     if (n > 0 && n < s->pot.floor)
         return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                            "cannot rewind to %lld: --policy %s dropped keys of the first %lld tokens; rewind to 0 and read "
-                            "the text again",
+                            "cannot rewind to %lld: --policy %s dropped keys of the first %lld tokens; rewind to 0 and "
+                            "read the text again",
                             (long long)n, s->params.policy, (long long)s->pot.floor);
     return cut(s, n, err);
 }

@@ -9,8 +9,8 @@
 #include "model/bridge.h"
 #include "policy/policy.h"
 
-/* What a policy with a budget needs (distill.c). Rows of logits: that of the last token, by which the next one's novelty is
- * known, and those at the last chunk boundaries, from which a text may go on in another way. */
+/* What a policy with a budget needs (distill.c). Rows of logits: that of the last token, by which the next one's novelty
+ * is known, and those at the last chunk boundaries, from which a text may go on in another way. */
 enum { REATTN__ROWS = 3 };
 typedef struct reattn__pot {
     int32_t *catalyst; /* [n_catalyst] */
@@ -67,8 +67,8 @@ int reattn__distill_create(reattn_session *s, reattn_error *err);
 void reattn__distill_free(reattn_session *s);
 /* Tokens that may be appended before the pot must be emptied. */
 int64_t reattn__distill_room(const reattn_session *s);
-/* Makes room for `whole` of the *T tokens of a step to come, if the pot can have that much, and for one at least; *T is cut
- * to what there is room for. Errors: as a step's; the session is then unchanged, but for its logits. */
+/* Makes room for `whole` of the *T tokens of a step to come, if the pot can have that much, and for one at least; *T is
+ * cut to what there is room for. Errors: as a step's; the session is then unchanged, but for its logits. */
 int reattn__distill_make_room(reattn_session *s, int64_t whole, int64_t *T, reattn_error *err);
 /* Tells the policy how new the step's tokens were, by the logits of the step. */
 int reattn__distill_read(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, reattn_error *err);

@@ -51,8 +51,8 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     double t1 = reattn__now_ms();
     s->stats.append_ms += t1 - t0;
     if (code != REATTN_OK) return code;
-    /* Without logits nothing reads the last layer's output: its keys and values were all that mattered, unless the policy
-     * learns from what is attended to. */
+    /* Without logits nothing reads the last layer's output: its keys and values were all that mattered, unless the
+     * policy learns from what is attended to. */
     if (layer == s->n_layer - 1 && !s->want_logits && !s->policy->learn) {
         for (int64_t i = 0; i < T * shape->H * shape->Dv; i++) out[i] = 0;
         return REATTN_OK;
@@ -60,7 +60,8 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
 
     reattn__step step = {
         .params = &s->params, .shape = shape, .store = s->store, .layer = layer, .decode = s->decode, .T = T, .n = n,
-        .probe = s->pot.probe, .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored, .rescored = &s->stats.keys_rescored,
+        .probe = s->pot.probe, .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored,
+        .rescored = &s->stats.keys_rescored,
     };
     code = s->policy->plan(s->policy_state, &step, &s->plan, err);
     double t2 = reattn__now_ms();
@@ -81,7 +82,7 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
         args.mass_run = s->plan.mass_run;
         args.lse = reattn__buffer_need(&s->lse, (size_t)(T * shape->H) * sizeof *args.lse);
         args.mass = reattn__buffer_need(&s->mass, (size_t)(shape->H * count) * sizeof *args.mass);
-        if (!args.lse || !args.mass) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for what keys got of attention");
+        if (!args.lse || !args.mass) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for what keys got");
     }
     code = reattn__attend(&args, err);
     double t3 = reattn__now_ms();
