@@ -216,7 +216,7 @@ static void what_is_kept_keeps_its_bits(void **unused)
         assert_int_equal(reattn__store_create(&layer, 1, types[ty % 5][0], types[ty % 5][1], 0, &s, &err), 0);
         reattn__store_movable(s);
         int64_t n = 0;
-        for (int cycle = 0; cycle < 4; cycle++) {
+        for (int cycle = 0; cycle < 4 && n < MOST; cycle++) {
             int64_t more = test_int(&rng, 1, MOST - n), *kept = malloc((size_t)(HEADS * (n + more)) * sizeof *kept);
             for (int64_t i = 0; i < more * HEADS * D; i++) k[i] = test_normal(&rng) + (float)(i % D); /* with a mean */
             test_fill_normal(&rng, v, more * HEADS * Dv, 3);
