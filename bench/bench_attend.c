@@ -334,6 +334,7 @@ static int cut_scope(bench *b, reattn_error *err)
     reattn_session_params *p = &b->scope;
     int64_t scope = b->r->scope, most = b->r->queries[b->r->n_queries - 1];
     *p = reattn_session_params_default();
+    p->keep = p->recall_span = 32; /* what they are by default once a policy is chosen */
     p->recall_max = REATTN__MIN(SPANS, (scope - p->keep) / 2 / p->recall_span);
     p->local = scope - p->keep - p->recall_max * p->recall_span;
     if (b->r->keys[0] < scope)

@@ -37,6 +37,9 @@ int bench_stretch(reattn_session *s, int64_t from, int64_t n, float change, reat
     if (from < 1 || from > s->n || n < s->n)
         return reattn__fail(err, REATTN_E_ARG, "cannot make %lld tokens of %lld by copying %lld", (long long)n,
                             (long long)s->n, (long long)from);
+    if (s->policy->budget)
+        return reattn__fail(err, REATTN_E_ARG, "--policy %s holds no more than %lld tokens: none can be copied in",
+                            s->params.policy, (long long)s->params.pot);
     int32_t *tokens = realloc(s->tokens, (size_t)n * sizeof *tokens);
     if (!tokens)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory for %lld tokens", (long long)n);
@@ -55,6 +58,6 @@ int bench_stretch(reattn_session *s, int64_t from, int64_t n, float change, reat
     s->n = n;
     s->logits_at = -1;
     if (s->policy->forget)
-        s->policy->forget(s->policy_state);
+        s->policy->forget(s->policy_state, s->n);
     return REATTN_OK;
 }

@@ -74,8 +74,9 @@ static int append_turn(conversation *c, const char *formatted)
     if (rc == EXIT_INTERRUPTED)
         cli_note("stopped after %lld of %lld tokens; the message was dropped",
                  (long long)(reattn_session_length(c->session) - before), (long long)n);
-    if (rc && rewind_to(c, before))
-        return EXIT_FAILED;
+    reattn_error err;
+    if (rc && reattn_session_rewind(c->session, before, &err)) /* keys were dropped: the next turn reads all again */
+        return rewind_to(c, 0) ? EXIT_FAILED : rc;
     return rc;
 }
 

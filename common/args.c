@@ -31,6 +31,9 @@ const arg args_table[] = {
     {"--chat-template-file", ARG_TEXT, CMD_CHATTY, G_IN, "FILE", AT(template_file), 0, 0, NULL,
      "LLAMA_ARG_CHAT_TEMPLATE_FILE", "use this chat template instead of the model's own"},
 
+    {"--catalyst", ARG_TEXT, CMD_GEN | EVAL_CASES, G_IN, "TEXT", AT(catalyst), 0, 0, NULL, NULL,
+     "under infinipot, what decides what a full pot keeps: the question to come, or else a request for a summary"},
+
     {"-n --predict --n-predict", ARG_INT, CMD_RUN, G_OUT, "N", AT(n_predict), -1, 1e9, NULL, "LLAMA_ARG_N_PREDICT",
      "most tokens of the answer; -1 = until the model ends it"},
     {"-n --predict --n-predict", ARG_INT, CMD_CHAT, G_OUT, "N", AT(n_chat), -1, 1e9, NULL, "LLAMA_ARG_N_PREDICT",

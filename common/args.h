@@ -73,6 +73,7 @@ struct options {
     const char **files; /* [n_files] */
     int n_files;
     const char *template_file, *grammar_file, *trace_file;
+    const char *catalyst; /* of a policy that drops keys; NULL: its own */
     const char *out; /* a picture, or the results of an evaluation */
     bool raw;
 

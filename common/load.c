@@ -29,6 +29,22 @@ int load_model(const options *opt, bool native, reattn_model **out)
     return rc ? cli_fail(EXIT_FAILED, "%s", err.msg) : EXIT_DONE;
 }
 
+static int set_catalyst(const options *opt, const reattn_model *model, reattn_session *session)
+{
+    int32_t *tokens;
+    int64_t n;
+    reattn_error err;
+    int rc = text_check("the text of --catalyst", opt->catalyst, strlen(opt->catalyst));
+    if (!rc)
+        rc = load_tokens(model, opt->catalyst, strlen(opt->catalyst), false, &tokens, &n);
+    if (rc)
+        return rc;
+    if (reattn_session_set_catalyst(session, tokens, n, &err))
+        rc = cli_fail_error(&err);
+    free(tokens);
+    return rc;
+}
+
 int load_try_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out, reattn_error *err)
 {
     reattn_session_params params = opt->session;
@@ -43,7 +59,10 @@ int load_try_session(const options *opt, reattn_model *model, int64_t room, reat
 int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out)
 {
     reattn_error err;
-    return load_try_session(opt, model, room, out, &err) ? cli_fail_error(&err) : EXIT_DONE;
+    if (load_try_session(opt, model, room, out, &err))
+        return cli_fail_error(&err);
+    /* Where policies are compared, the others do without. */
+    return opt->catalyst && reattn_policy_drops(opt->session.policy) ? set_catalyst(opt, model, *out) : EXIT_DONE;
 }
 
 int load_sampler(const options *opt, const reattn_model *model, reattn_sampler **out)

@@ -38,6 +38,9 @@ static void on_recall(const reattn_trace *t, void *user)
 
 int recalls_watch(reattn_session *session, recalls **out)
 {
+    const char *policy = reattn_session_get_params(session)->policy;
+    if (reattn_policy_drops(policy))
+        return cli_fail(EXIT_USAGE, "--policy %s drops keys for good: what of the text it holds is not traced", policy);
     recalls *r = calloc(1, sizeof *r);
     if (r)
         r->spans = malloc(sizeof *r->spans);

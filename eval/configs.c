@@ -97,6 +97,8 @@ int configs_resolve(config *configs, int n, const reattn_model *model)
             reattn_option_get(&params, o->name, value, sizeof value);
             json_object_set_new(c->options, o->name, json_string(value));
         }
+        if (c->opt.catalyst && reattn_policy_drops(params.policy))
+            json_object_set_new(c->options, "catalyst", json_string(c->opt.catalyst));
     }
     return EXIT_DONE;
 }

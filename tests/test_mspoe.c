@@ -114,7 +114,7 @@ static void a_chunk_is_ranked_an_answer_is_not(void **unused)
             world_step(&w, &rng, 1, true);
             check_plan(&w, 1, rank);
         }
-        w.policy->forget(w.state);
+        w.policy->forget(w.state, w.n);
         world_step(&w, &rng, 1, true);
         law_of_ranks(&w, now);
         check_plan(&w, 1, now);

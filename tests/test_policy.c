@@ -232,7 +232,7 @@ static void forgetting(void **unused)
     for (int chunk = 0; chunk < 8; chunk++) world_step(&w, &rng, 16, false);
     reattn__store_truncate(w.store, 100);
     w.n = 100;
-    w.policy->forget(w.state);
+    w.policy->forget(w.state, 100);
     world_step(&w, &rng, 1, true);
     check_law(&w, 1, 1);
     world_close(&w);

@@ -196,6 +196,111 @@ static void split_keys_are_the_same_everywhere(void **unused)
     free(got);
 }
 
+/* Keeping some tokens of each head: they have the bits they had, in order, in few pages; and go on growing, dropped from
+ * again and again. The same at every level, for every type, and in the planes that a scan reads. */
+static void what_is_kept_keeps_its_bits(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 4};
+    static const int types[][2] = {{REATTN_F32, REATTN_F32}, {REATTN_F16, REATTN_F16}, {REATTN_Q8_0, REATTN_Q8_0},
+                                   {REATTN_SPLIT, REATTN_F16}, {REATTN_SPLIT, REATTN_Q8_0}};
+    enum { MOST = 2600, D = 64, Dv = 32, HEADS = 2 };
+    const reattn__layer layer = {HEADS, HEADS, D, Dv, 1, {0}};
+    float *k = test_floats(MOST * HEADS * D), *v = test_floats(MOST * HEADS * Dv);
+    /* What each head holds, as it was read after it was stored. */
+    float *held_k = test_floats(HEADS * MOST * D), *held_v = test_floats(HEADS * MOST * Dv), *row = test_floats(MOST * D);
+    for (int ty = 0; ty < 5 * TEST_N_LEVEL; ty++) {
+        if (!test_use_level(ty / 5)) continue;
+        reattn_error err = {0};
+        reattn__store *s;
+        assert_int_equal(reattn__store_create(&layer, 1, types[ty % 5][0], types[ty % 5][1], 0, &s, &err), 0);
+        reattn__store_movable(s);
+        int64_t n = 0;
+        for (int cycle = 0; cycle < 4 && n < MOST; cycle++) {
+            int64_t more = test_int(&rng, 1, MOST - n), *kept = malloc((size_t)(HEADS * (n + more)) * sizeof *kept);
+            for (int64_t i = 0; i < more * HEADS * D; i++) k[i] = test_normal(&rng) + (float)(i % D); /* with a mean */
+            test_fill_normal(&rng, v, more * HEADS * Dv, 3);
+            assert_int_equal(reattn__store_reserve(s, n + more, &err), 0);
+            assert_int_equal(reattn__store_append(s, 0, more, k, v, &err), 0);
+            for (int h = 0; h < HEADS; h++) {
+                for (int64_t i = n; i < n + more; i++)
+                    reattn__store_read_k(s, 0, h, i, 1, held_k + (h * MOST + i) * D, 1);
+                reattn__store_read_v(s, 0, h, n, more, held_v + (h * MOST + n) * Dv);
+            }
+            n += more;
+            int64_t keep = test_one_in(&rng, 5) ? n : test_int(&rng, 1, n);
+            for (int h = 0; h < HEADS; h++) { /* each head its own */
+                int64_t left = keep, j = 0;
+                for (int64_t i = 0; i < n; i++) {
+                    if (test_int(&rng, 1, n - i) > left) continue;
+                    memmove(held_k + (h * MOST + j) * D, held_k + (h * MOST + i) * D, D * sizeof(float));
+                    memmove(held_v + (h * MOST + j) * Dv, held_v + (h * MOST + i) * Dv, Dv * sizeof(float));
+                    kept[h * keep + j++] = i;
+                    left--;
+                }
+                assert_int_equal(j, keep);
+            }
+            assert_int_equal(reattn__store_keep(s, 0, kept, keep, &err), 0);
+            free(kept);
+            n = keep;
+            reattn__store_truncate(s, n);
+            assert_int_equal(reattn__store_length(s, 0), n);
+            assert_int_equal(reattn__store_bytes(s),
+                             reattn__store_bytes_for(&layer, 1, types[ty % 5][0], types[ty % 5][1], n));
+            for (int h = 0; h < HEADS; h++) {
+                reattn__store_read_v(s, 0, h, 0, n, row);
+                assert_memory_equal(row, held_v + h * MOST * Dv, (size_t)(n * Dv) * sizeof *row);
+                reattn__store_read_k(s, 0, h, 0, n, row, n);
+                for (int64_t i = 0; i < n; i++) {
+                    double norm = 0;
+                    reattn__planes planes;
+                    for (int d = 0; d < D; d++) {
+                        assert_memory_equal(&row[d * n + i], &held_k[(h * MOST + i) * D + d], sizeof *row);
+                        norm += (double)row[d * n + i] * row[d * n + i];
+                    }
+                    if (!reattn__store_planes(s, 0, h, i, &planes)) continue;
+                    assert_null(planes.mean);
+                    assert_true(sqrt(norm) <= (double)planes.bound.norm); /* what bounds a scan still holds */
+                }
+            }
+        }
+        reattn__store_free(s);
+    }
+    reattn__cpu_force_level(NULL);
+    free(k);
+    free(v);
+    free(held_k);
+    free(held_v);
+    free(row);
+}
+
+static void what_cannot_be_kept(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 5};
+    const reattn__layer layer = {1, 1, 32, 32, 1, {0}};
+    float *k = test_floats(1100 * 32), before[32], after[32];
+    reattn_error err = {0};
+    reattn__store *s;
+    test_fill_normal(&rng, k, 1100 * 32, 1);
+    assert_int_equal(reattn__store_create(&layer, 1, REATTN_SPLIT, REATTN_F16, 0, &s, &err), 0);
+    assert_int_equal(reattn__store_reserve(s, 1100, &err), 0);
+    assert_int_equal(reattn__store_append(s, 0, 10, k, k, &err), 0);
+    static const int64_t bad[][2] = {{3, 3}, {4, 2}, {-1, 2}, {2, 10}};
+    reattn__store_read_k(s, 0, 0, 5, 1, before, 1);
+    for (int i = 0; i < 4; i++) assert_int_equal(reattn__store_keep(s, 0, bad[i], 2, &err), REATTN_E_INTERNAL);
+    reattn__store_read_k(s, 0, 0, 5, 1, after, 1);
+    assert_memory_equal(before, after, sizeof before);
+    assert_int_equal(reattn__store_keep(s, 0, (int64_t[]){1, 5}, 2, &err), 0); /* one page: no mean yet */
+    reattn__store_read_k(s, 0, 0, 1, 1, after, 1);
+    assert_memory_equal(before, after, sizeof before);
+    assert_int_equal(reattn__store_append(s, 0, 1098, k, k, &err), 0);
+    assert_int_equal(reattn__store_keep(s, 0, (int64_t[]){1, 5}, 2, &err), REATTN_E_INTERNAL);
+    assert_non_null(strstr(err.msg, "mean"));
+    reattn__store_free(s);
+    free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +309,8 @@ int main(void)
         cmocka_unit_test(limit_keeps_what_is_there),
         cmocka_unit_test(bad_values_are_refused),
         cmocka_unit_test(split_keys_are_the_same_everywhere),
+        cmocka_unit_test(what_is_kept_keeps_its_bits),
+        cmocka_unit_test(what_cannot_be_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,10 +153,10 @@ typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH
 typedef struct reattn_session_params {
     size_t size; /* sizeof(reattn_session_params), set by the default function */
     char policy[24];
-    int64_t keep;          /* G: first tokens, always in scope */
+    int64_t keep;          /* G: first tokens, always in scope; -1 = the policy's own */
     int64_t local;         /* L: last tokens, always in scope; 0 = from the trained length */
     int64_t recall_k;      /* k: keys each query and head votes for */
-    int64_t recall_span;   /* s: tokens recalled around each */
+    int64_t recall_span;   /* s: tokens recalled around each; 0 = the policy's own */
     int64_t recall_max;    /* m: most spans a step; 0 = from the trained length */
     int64_t recall_from;   /* a text of up to so many tokens is attended to whole; 0 = as many as the scope holds */
     int64_t recall_window; /* in decode, the votes of so many last queries count */
@@ -166,6 +166,9 @@ typedef struct reattn_session_params {
     int64_t group;         /* tokens that share a position far away (selfextend, mesa); 0 = the method's default */
     int64_t shift;         /* S: distances from S on are shifted down (string); 0 = from the trained length */
     int64_t scale;         /* how much longer than trained a text is (ntk, yarn, ...); 0 = the method's default */
+    int64_t pot;           /* M: most tokens held, under a policy that drops keys; 0 = half the trained length */
+    int64_t pot_keep;      /* tokens that stay when the pot is full; 0 = half of it */
+    int64_t pot_novelty;   /* percent of these that are chosen by novelty, the others by attention */
     int recall_per_head;   /* 0: one set a layer, 1: one a KV head */
     int recall_vote;       /* reattn_vote */
     int recall_type;       /* reattn_recall_type */
@@ -207,8 +210,9 @@ REATTN_API int reattn_option_set(reattn_session_params *params, const char *name
 REATTN_API int reattn_option_get(const reattn_session_params *params, const char *name, char *buf, size_t cap);
 
 REATTN_API reattn_session_params reattn_session_params_default(void);
-/* Fills in the automatic fields (local, recall_max, n_threads) for a model and checks that the whole is consistent:
- * chunk <= local, keep + recall_max * recall_span + local <= trained length, ... Errors: E_ARG with both numbers. */
+/* Fills in the automatic fields (keep, local, recall_span, recall_max, pot, pot_keep, n_threads) for a model and checks
+ * that the whole is consistent: chunk <= local, keep + recall_max * recall_span + local <= trained length, ...
+ * Errors: E_ARG with both numbers. */
 REATTN_API int reattn_session_params_resolve(reattn_session_params *params, const reattn_model *model,
                                              reattn_error *err);
 
@@ -220,6 +224,9 @@ typedef struct reattn_policy_info {
     const char *paper; /* where it comes from */
 } reattn_policy_info;
 REATTN_API const reattn_policy_info *reattn_policy_list(void);
+/* True if the policy of that name drops keys for good: a session then cannot be rewound to before it last did so, but
+ * for 0, and what it holds of a text is not told by traces. False for an unknown name. */
+REATTN_API bool reattn_policy_drops(const char *name);
 
 /* Bytes that a session takes, before it takes them. */
 typedef struct reattn_memory {
@@ -264,10 +271,18 @@ REATTN_API int64_t reattn_session_length(const reattn_session *session);
 /* The tokens themselves, [length], owned by the session. */
 REATTN_API const int32_t *reattn_session_tokens(const reattn_session *session);
 /* The largest multiple of `chunk` at or below `n` up to which the session holds exactly what a fresh prefill of the
- * same tokens would hold, bit for bit: rewind there to continue with another text. */
+ * same tokens would hold, bit for bit: rewind there to continue with another text. Policies that learn from what they
+ * read remember the last two such multiples, others know all. */
 REATTN_API int64_t reattn_session_anchor(const reattn_session *session, int64_t n);
-/* Forgets all tokens from n on (0 .. length). Errors: E_ARG. */
+/* Forgets all tokens from n on (0 .. length). Errors: E_ARG; under a policy that drops keys E_UNSUPPORTED, if n is not 0
+ * but less than had been read when it last did. The session is unchanged on failure. */
 REATTN_API int reattn_session_rewind(reattn_session *session, int64_t n, reattn_error *err);
+/* Sets the catalyst of a policy that drops keys: the tokens (copied) whose attention scores what is held whenever the
+ * pot is full. By default a general request for a summary; with the question to come, what that asks for is kept. Only
+ * while the session is empty. Errors: E_ARG (another policy, not empty, n < 1, more than the pot has room for), E_NOMEM.
+ */
+REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_t *tokens, int64_t n,
+                                           reattn_error *err);
 /* Asks a running prompt or decode to stop at the next layer. Thread-safe and async-signal-safe. The flag is cleared
  * when the next prompt or decode starts. */
 REATTN_API void reattn_session_cancel(reattn_session *session);
@@ -310,6 +325,7 @@ typedef struct reattn_stats {
     int64_t scope_max;           /* largest number of keys that a query attended to */
     int64_t keys_scored;         /* (query, head, key) scores asked for */
     int64_t keys_rescored;       /* of these, computed in full precision */
+    int64_t distillations;       /* times that a full pot was emptied to what stays */
     uint64_t store_bytes;        /* taken now */
 } reattn_stats;
 REATTN_API void reattn_session_get_stats(const reattn_session *session, reattn_stats *stats);

@@ -111,49 +111,20 @@ static int pack_task(void *ctx, int64_t task, int worker)
     return REATTN_OK;
 }
 
-/* Rotates keys [0, count) of a piece of one head, which are columns of a tile from k on. */
-static void turn_keys(const work *w, int head, const reattn__piece *piece, float *k, int worker)
-{
-    const reattn__rope_table *t = rope_of(w, head);
-    const reattn_rope *rope = &t->rope;
-    int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
-    int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
-    if (piece->k_step == 1 && piece->k_div == 1) {
-        w->cpu->rope(k, (int)piece->count, pairs, step, apart, t->cos + piece->k_pos, t->sin + piece->k_pos, t->n_pos);
-        return;
-    }
-    float *cos = w->turn + (int64_t)worker * rope->n_rot * REATTN__TILE, *sin = cos + (int64_t)pairs * REATTN__TILE;
-    int64_t pos[REATTN__TILE];
-    for (int64_t i = 0; i < piece->count; i++) pos[i] = (piece->k_pos + i * piece->k_step) / piece->k_div;
-    for (int pair = 0; pair < pairs; pair++) {
-        for (int64_t i = 0; i < piece->count; i++) {
-            cos[pair * REATTN__TILE + i] = t->cos[pair * t->n_pos + pos[i]];
-            sin[pair * REATTN__TILE + i] = t->sin[pair * t->n_pos + pos[i]];
-        }
-    }
-    w->cpu->rope(k, (int)piece->count, pairs, step, apart, cos, sin, REATTN__TILE);
-}
-
-/* Reads and rotates one head's tile into place `slot` of the segment. Its pieces are found by a search, since they are
- * sorted by row. */
+/* Reads and rotates one head's tile into place `slot` of the segment. */
 static void prepare(const work *w, int head, int64_t number, int64_t slot, int worker)
 {
     const reattn__layout *l = layout_of(w, head);
     const reattn__tile_info *tile = &l->tiles[number];
     int64_t at = (int64_t)head * SEGMENT_TILES + slot, room = w->in16 ? worker : at;
     float *k = w->k + room * w->D * REATTN__TILE, *v = w->v + room * w->Dv * REATTN__TILE;
-    int64_t a = 0, b = l->n_piece - 1;
-    while (a < b) {
-        int64_t mid = (a + b + 1) / 2;
-        if (l->pieces[mid].row <= tile->row) a = mid;
-        else b = mid - 1;
-    }
-    for (; a < l->n_piece && l->pieces[a].row < tile->row + tile->count; a++) {
-        const reattn__piece *piece = &l->pieces[a];
+    float *angles = w->turn + (int64_t)worker * w->a->rope->rope.n_rot * REATTN__TILE;
+    for (int64_t i = reattn__layout_find(l, tile); i < l->n_piece && l->pieces[i].row < tile->row + tile->count; i++) {
+        const reattn__piece *piece = &l->pieces[i];
         int64_t column = piece->row - tile->row;
         reattn__source_k(&w->a->src, head, piece->token, piece->count, k + column, REATTN__TILE);
         reattn__source_v(&w->a->src, head, piece->token, piece->count, v + column * w->Dv);
-        turn_keys(w, head, piece, k + column, worker);
+        reattn__layout_turn(rope_of(w, head), piece, k + column, angles);
     }
     if (!w->in16) return;
     w->cpu->pack_keys(k, tile->count, w->D, w->k16 + at * w->Dh * REATTN__TILE * 2, w->tile_scale + 2 * at);
@@ -361,7 +332,7 @@ uint64_t reattn__attend_scratch(const reattn__layer *layer, int64_t T, int n_thr
     return place(&w, NULL);
 }
 
-int reattn__attend(const reattn__attend_args *a, reattn_error *err)
+static int attend(const reattn__attend_args *a, reattn_error *err)
 {
     work w = {.a = a, .cpu = reattn__cpu(), .Hk = a->src.Hk, .D = a->src.D, .Dv = a->src.Dv};
     if (a->T == 0) return REATTN_OK;
@@ -388,4 +359,10 @@ int reattn__attend(const reattn__attend_args *a, reattn_error *err)
     }
     reattn__parallel(n_threads, w.Hk * w.groups, finish_task, &w);
     return REATTN_OK;
+}
+
+int reattn__attend(const reattn__attend_args *a, reattn_error *err)
+{
+    int code = attend(a, err);
+    return code == REATTN_OK && a->mass ? reattn__attend_mass(a, err) : code;
 }

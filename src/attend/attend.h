@@ -43,6 +43,10 @@ typedef struct reattn__attend_args {
     int n_threads;
     float *out;            /* [T][H][Dv] */
     float *lse;            /* [T][H] or NULL */
+    /* What the keys of run `mass_run` (of every list, which all have as many keys there) got, or NULL: the sum, over the
+     * queries, of their softmax probability. [H][keys of that run]. Needs lse. Costs a second look at these keys. */
+    float *mass;
+    int64_t mass_run;
     reattn__buffer *work;  /* [REATTN__ATTEND_BUFFERS] scratch, kept by the caller between calls */
 } reattn__attend_args;
 
@@ -50,6 +54,8 @@ typedef struct reattn__attend_args {
 
 /* Errors: E_ARG (a run reaches outside the source), E_NOMEM. */
 int reattn__attend(const reattn__attend_args *args, reattn_error *err);
+/* The second look (mass.c): mass, from lse. Done by reattn__attend if it is asked for. */
+int reattn__attend_mass(const reattn__attend_args *args, reattn_error *err);
 /* Bytes of scratch that steps of T tokens take for such a layer. */
 uint64_t reattn__attend_scratch(const reattn__layer *layer, int64_t T, int n_threads);
 

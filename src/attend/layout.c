@@ -84,3 +84,37 @@ int reattn__layout_build(const reattn__run_list *list, int64_t q_first, int64_t 
     }
     return REATTN_OK;
 }
+
+/* Pieces are sorted by row. */
+int64_t reattn__layout_find(const reattn__layout *l, const reattn__tile_info *tile)
+{
+    int64_t a = 0, b = l->n_piece - 1;
+    while (a < b) {
+        int64_t mid = (a + b + 1) / 2;
+        if (l->pieces[mid].row <= tile->row) a = mid;
+        else b = mid - 1;
+    }
+    return a;
+}
+
+void reattn__layout_turn(const reattn__rope_table *t, const reattn__piece *piece, float *k, float *angles)
+{
+    const reattn_rope *rope = &t->rope;
+    const reattn__kernels *cpu = reattn__cpu();
+    int pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
+    int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1;
+    if (piece->k_step == 1 && piece->k_div == 1) {
+        cpu->rope(k, (int)piece->count, pairs, step, apart, t->cos + piece->k_pos, t->sin + piece->k_pos, t->n_pos);
+        return;
+    }
+    float *cos = angles, *sin = cos + (int64_t)pairs * REATTN__TILE;
+    int64_t pos[REATTN__TILE];
+    for (int64_t i = 0; i < piece->count; i++) pos[i] = (piece->k_pos + i * piece->k_step) / piece->k_div;
+    for (int pair = 0; pair < pairs; pair++) {
+        for (int64_t i = 0; i < piece->count; i++) {
+            cos[pair * REATTN__TILE + i] = t->cos[pair * t->n_pos + pos[i]];
+            sin[pair * REATTN__TILE + i] = t->sin[pair * t->n_pos + pos[i]];
+        }
+    }
+    cpu->rope(k, (int)piece->count, pairs, step, apart, cos, sin, REATTN__TILE);
+}

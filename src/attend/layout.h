@@ -38,5 +38,9 @@ int64_t reattn__layout_pieces_max(const reattn__run_list *list);
  * no query sees are left out. */
 int reattn__layout_build(const reattn__run_list *list, int64_t q_first, int64_t T, reattn__layout *layout,
                          reattn_error *err);
+/* The first piece of a tile; those that follow are its own up to row tile->row + tile->count. */
+int64_t reattn__layout_find(const reattn__layout *layout, const reattn__tile_info *tile);
+/* Rotates the keys of a piece, which are columns of a tile from k on. angles: scratch, [n_rot][REATTN__TILE]. */
+void reattn__layout_turn(const reattn__rope_table *table, const reattn__piece *piece, float *k, float *angles);
 
 #endif

@@ -42,6 +42,16 @@ typedef struct reattn__tile {
     float *p;               /* scratch, REATTN__TILE scores of every row */
 } reattn__tile;
 
+/* What the keys of a tile got of rows whose softmax is known: exp2(score - lse), scores as in a reattn__tile. */
+typedef struct reattn__mass_tile {
+    const float *q; /* many: [D][lanes], few: [n_row][D] */
+    const float *k; /* [D][REATTN__TILE] */
+    int n_key, n_row, D;
+    const int32_t *lo, *hi; /* [rows] row r sees keys lo[r] <= key < hi[r] */
+    const float *lse;       /* [rows] in units of log 2; infinity: the row gives nothing */
+    float *sum;             /* many: [REATTN__TILE][lanes], few: [n_row][REATTN__TILE]; added to */
+} reattn__mass_tile;
+
 /* A scan of split keys (kv/split.h) by rows of integers. A query is about unit * (128 high + low) with high and low in
  * -127 .. 127; with one plane the scan reads high alone. Row r hits key i if
  *     (high . key's high (+ low . key's high / 128, with two planes, all times 128) + allow[r]) * scale[i] >= thr[r]
@@ -118,6 +128,8 @@ typedef struct reattn__kernels {
                         int64_t stride);
     void (*attend)(const reattn__tile *tile);
     void (*attend_few)(const reattn__tile *tile);
+    void (*mass)(const reattn__mass_tile *tile);
+    void (*mass_few)(const reattn__mass_tile *tile);
     /* Rotates a row q [2 Dh] (a of all pairs, b, rest) and rounds it: out = q turned * factor. */
     void (*turn_row)(const float *q, const float *cos, const float *sin, int n_pair, int Dh, float factor, int16_t *out);
     /* 16 rotated keys of a tile, k[d * REATTN__TILE + i], into a block; pair p is dimensions p * step and that + apart. */

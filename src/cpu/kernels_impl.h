@@ -362,6 +362,61 @@ static void NAME(attend_few)(const reattn__tile *t)
     }
 }
 
+/* Adds the weights of R keys (constant) from `key` on, for a lane group. */
+INLINE void mass_block(const reattn__mass_tile *t, int key, int R)
+{
+    vf acc[MR][2];
+    dot_block(t->q, t->k + key, t->D, R, acc);
+    for (int half = 0; half < 2; half++) {
+        vf lse = load(t->lse + half * VL);
+        vi lo, hi;
+        memcpy(&lo, t->lo + half * VL, sizeof lo);
+        memcpy(&hi, t->hi + half * VL, sizeof hi);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vi at = key + r - (vi){0};
+            float *sum = t->sum + (int64_t)(key + r) * LANES + half * VL;
+            vf x = select_f((at >= lo) & (at < hi), acc[r][half] - lse, splat(-INFINITY));
+            store(sum, load(sum) + exp2_neg(x));
+        }
+    }
+}
+
+static void NAME(mass)(const reattn__mass_tile *t)
+{
+    int key = 0;
+    for (; key + MR <= t->n_key; key += MR) mass_block(t, key, MR);
+    for (; key + 4 <= t->n_key; key += 4) mass_block(t, key, 4);
+    for (; key < t->n_key; key++) mass_block(t, key, 1);
+}
+
+INLINE void mass_rows(const reattn__mass_tile *t, int R)
+{
+    for (int key = 0; key < t->n_key; key += LANES) {
+        vf acc[REATTN__FEW][2];
+        dot_few(t->q, t->k + key, t->D, R, acc);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            for (int half = 0; half < 2; half++) {
+                vi at = ramp() + (key + half * VL);
+                float *sum = t->sum + r * REATTN__TILE + key + half * VL;
+                vf x = select_f((at >= t->lo[r]) & (at < t->hi[r]), acc[r][half] - splat(t->lse[r]), splat(-INFINITY));
+                store(sum, load(sum) + exp2_neg(x));
+            }
+        }
+    }
+}
+
+static void NAME(mass_few)(const reattn__mass_tile *t)
+{
+    switch (t->n_row) {
+    case 1: mass_rows(t, 1); break;
+    case 2: mass_rows(t, 2); break;
+    case 3: mass_rows(t, 3); break;
+    default: mass_rows(t, 4); break;
+    }
+}
+
 static void NAME(rope)(float *k, int n, int n_pair, int step, int apart, const float *cos, const float *sin,
                        int64_t cs_stride)
 {
@@ -426,6 +481,8 @@ const reattn__kernels NAME(reattn__kernels) = {
     .scan_few = NAME(scan_few),
     .attend = NAME(attend),
     .attend_few = NAME(attend_few),
+    .mass = NAME(mass),
+    .mass_few = NAME(mass_few),
     .scan8 = NAME(scan8),
     .dot15 = NAME(dot15),
     .split_block = NAME(split_block),

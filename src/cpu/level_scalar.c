@@ -74,6 +74,28 @@ static void attend_few_scalar(const reattn__tile *t)
     attend_any(t, (layout){t->n_row, 1, t->D}, (layout){t->n_row, 1, t->Dv});
 }
 
+static void mass_any(const reattn__mass_tile *t, layout q, int key_step, int row_step)
+{
+    for (int r = 0; r < q.rows; r++) {
+        for (int key = t->lo[r]; key < t->hi[r]; key++) {
+            float s = 0;
+            const float *row = t->q + r * q.r_step;
+            for (int d = 0; d < t->D; d++) s += t->k[(int64_t)d * REATTN__TILE + key] * row[d * q.d_step];
+            t->sum[key * key_step + r * row_step] += exp2f(s - t->lse[r]);
+        }
+    }
+}
+
+static void mass_scalar(const reattn__mass_tile *t)
+{
+    mass_any(t, (layout){LANES, LANES, 1}, LANES, 1);
+}
+
+static void mass_few_scalar(const reattn__mass_tile *t)
+{
+    mass_any(t, (layout){t->n_row, 1, t->D}, 1, REATTN__TILE);
+}
+
 static void rope_scalar(float *k, int n, int n_pair, int step, int apart, const float *cos, const float *sin,
                         int64_t cs_stride)
 {
@@ -218,6 +240,8 @@ const reattn__kernels reattn__kernels_scalar = {
     .scan_few = scan_few_scalar,
     .attend = attend_scalar,
     .attend_few = attend_few_scalar,
+    .mass = mass_scalar,
+    .mass_few = mass_few_scalar,
     .scan8 = scan8_scalar,
     .dot15 = dot15_scalar,
     .split_block = split_block_scalar,

@@ -213,6 +213,8 @@ typedef struct attend_in {
     float scale;
     const reattn_rope *rope;
     const reattn_run *runs;
+    int64_t mass_run; /* with mass: the run whose keys' probabilities are summed */
+    double *mass;     /* [H][keys of that run], or NULL */
 } attend_in;
 
 static int64_t key_pos(const reattn_run *run, int64_t c)
@@ -223,6 +225,18 @@ static int64_t key_pos(const reattn_run *run, int64_t c)
 static int64_t query_pos(const reattn_run *run, int64_t t)
 {
     return (run->q_pos + t * run->q_step) / (run->q_div ? run->q_div : 1);
+}
+
+/* Adds the probabilities that a query gave the keys of one run. */
+static void add_mass(const attend_in *in, int64_t row, const double *score, double max, double total)
+{
+    const int64_t count = in->runs[in->mass_run].count;
+    double *mass = in->mass + row % in->H * count;
+    for (int64_t r = 0; r < in->mass_run; r++)
+        score += in->runs[r].count;
+    for (int64_t c = 0; c < count; c++)
+        if (score[c] != -INFINITY)
+            mass[c] += exp(score[c] - max) / total;
 }
 
 /* All queries of the heads that read KV head hk. rot [keys of all runs][D], score [keys], qr [D]: scratch. */
@@ -278,6 +292,8 @@ static void attend_kv_head(const attend_in *in, int hk, double *rot, double *sco
             o[d] /= total;
         if (lse)
             lse[row] = total > 0.0 ? max + log(total) : -INFINITY;
+        if (in->mass)
+            add_mass(in, row, score, max, total);
     }
 }
 
@@ -302,8 +318,19 @@ int reattn__ref_attend(const float *q, const float *k, const float *v, int64_t T
                        int64_t n_run, double *out, double *lse)
 {
     (void)n; /* the runs are trusted to stay below it */
-    const attend_in in = {q, k, v, T, q_first, n_run, H, Hk, D, Dv, scale, rope, runs};
+    const attend_in in = {q, k, v, T, q_first, n_run, H, Hk, D, Dv, scale, rope, runs, 0, NULL};
     return attend_heads(&in, 0, Hk, out, lse);
+}
+
+int reattn__ref_mass(const float *q, const float *k, int64_t T, int64_t q_first, int H, int Hk, int D, float scale,
+                     const reattn_rope *rope, const reattn_run *runs, int64_t n_run, int64_t run, double *mass)
+{
+    /* No values: heads of none. */
+    const attend_in in = {q, k, k, T, q_first, n_run, H, Hk, D, 0, scale, rope, runs, run, mass};
+    double none;
+    for (int64_t i = 0; i < H * runs[run].count; i++)
+        mass[i] = 0.0;
+    return attend_heads(&in, 0, Hk, &none, NULL);
 }
 
 /* ------------------------------------------------------------------------------------------------ step ------- */
@@ -434,7 +461,7 @@ int reattn__ref_step(const reattn__ref_rule *rule, const reattn__ref_layer *laye
     for (int i = 0; i < plan.n_set && rc == REATTN_OK; i++) {
         const attend_in in = {
             q,        layer->k,  layer->v,     layer->T, layer->n - layer->T, plan.set[i].n_run, layer->H, layer->Hk,
-            layer->D, layer->Dv, layer->scale, rope,     plan.set[i].runs};
+            layer->D, layer->Dv, layer->scale, rope,     plan.set[i].runs,      0,        NULL};
         const int per = layer->Hk / plan.n_set;
         rc = attend_heads(&in, i * per, (i + 1) * per, out, NULL);
     }

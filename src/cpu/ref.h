@@ -35,6 +35,11 @@ int reattn__ref_attend(const float *q, const float *k, const float *v, int64_t T
                        int Hk, int D, int Dv, float scale, const reattn_rope *rope, const reattn_run *runs,
                        int64_t n_run, double *out, double *lse);
 
+/* What of this attention the keys of one run got: mass[h][c] is the sum, over the T queries, of the softmax probability
+ * that query head h gave key c of run `run`, all runs in one softmax. mass [H][runs[run].count]. */
+int reattn__ref_mass(const float *q, const float *k, int64_t T, int64_t q_first, int H, int Hk, int D, float scale,
+                     const reattn_rope *rope, const reattn_run *runs, int64_t n_run, int64_t run, double *mass);
+
 /* What the policy `reattention` needs to know. */
 typedef struct reattn__ref_rule {
     int64_t keep, local; /* G, L */

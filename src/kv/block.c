@@ -67,3 +67,19 @@ void reattn__block_get(int type, int D, const void *block, int lo, int hi, float
             memcpy(out + d * stride, (const float *)block + d * N + lo, (size_t)(hi - lo) * sizeof *out);
     }
 }
+
+void reattn__block_move(int type, int D, const void *from, int a, void *to, int b)
+{
+    if (type == REATTN_Q8_0) {
+        const uint16_t *scale = from;
+        uint16_t *scale_to = to;
+        const int8_t *q = (const int8_t *)(scale + D / 32 * N);
+        int8_t *q_to = (int8_t *)(scale_to + D / 32 * N);
+        for (int i = 0; i < D / 32; i++) scale_to[i * N + b] = scale[i * N + a];
+        for (int d = 0; d < D; d++) q_to[d * N + b] = q[d * N + a];
+    } else if (type == REATTN_F16) {
+        for (int d = 0; d < D; d++) ((uint16_t *)to)[d * N + b] = ((const uint16_t *)from)[d * N + a];
+    } else {
+        for (int d = 0; d < D; d++) ((float *)to)[d * N + b] = ((const float *)from)[d * N + a];
+    }
+}

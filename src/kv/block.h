@@ -17,5 +17,7 @@ size_t reattn__block_bytes(int type, int D);
 void reattn__block_put(int type, int D, const float *x, void *block, int lane);
 /* Reads lanes [lo, hi) of a block as f32: lane lo + i of dimension d goes to out[d * stride + i]. */
 void reattn__block_get(int type, int D, const void *block, int lo, int hi, float *out, int64_t stride);
+/* Copies a stored key, bit for bit, to another place: block and lane. */
+void reattn__block_move(int type, int D, const void *from, int lane_from, void *to, int lane_to);
 
 #endif

@@ -109,3 +109,19 @@ void reattn__split_get(const reattn__split *keys, int D, int lo, int hi, const f
         i += REATTN__BLOCK;
     }
 }
+
+/* A key's bytes lie together by four in every row of 16 keys, the eighth of the low rows in the bits of the others. */
+static void move_fours(const uint8_t *from, int i, uint8_t *to, int j, int rows)
+{
+    const int row = 4 * REATTN__BLOCK;
+    for (int r = 0; r < rows; r++)
+        memmove(to + r * row + j % REATTN__BLOCK * 4, from + r * row + i % REATTN__BLOCK * 4, 4);
+}
+
+void reattn__split_move(const reattn__split *from, int i, const reattn__split *to, int j, int D)
+{
+    int a = i / REATTN__BLOCK, b = j / REATTN__BLOCK, Dp = reattn__split_dp(D);
+    move_fours(reattn__split_high(from, D, a), i, reattn__split_high(to, D, b), j, Dp / 4);
+    move_fours(reattn__split_low(from, D, a), i, reattn__split_low(to, D, b), j, Dp / 32 * 7);
+    reattn__split_scale(to)[j] = reattn__split_scale(from)[i];
+}

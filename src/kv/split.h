@@ -55,5 +55,7 @@ typedef struct reattn__split_bound {
 void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, const float *mean, reattn__split_bound *bound);
 /* Reads keys [lo, hi) as f32: key lo + j of dimension d goes to out[d * stride + j]. */
 void reattn__split_get(const reattn__split *keys, int D, int lo, int hi, const float *mean, float *out, int64_t stride);
+/* Copies key i, bit for bit, to be key j there. Both are read with the same mean. */
+void reattn__split_move(const reattn__split *from, int i, const reattn__split *to, int j, int D);
 
 #endif

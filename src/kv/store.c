@@ -16,6 +16,7 @@ typedef struct layer_store {
     reattn__split_bound *bounds;          /* [n_page][Hk], for split keys */
     float *mean;                          /* [Hk][D] mean key of the first page, for split keys of those behind it */
     int64_t n;                            /* tokens held */
+    bool plain;                           /* split keys have no mean, in no page */
 } layer_store;
 
 struct reattn__store {
@@ -222,7 +223,7 @@ static unsigned char *row_v(const layer_store *ls, int head, int64_t at)
 /* What is subtracted from the split keys of a page: the first page has nothing, those behind it the first one's mean. */
 static const float *mean_of(const layer_store *ls, int head, int64_t at)
 {
-    return at < REATTN__PAGE ? NULL : ls->mean + (size_t)head * (size_t)ls->shape.D;
+    return ls->plain || at < REATTN__PAGE ? NULL : ls->mean + (size_t)head * (size_t)ls->shape.D;
 }
 
 /* The first page is full. */
@@ -248,7 +249,7 @@ static void put_key(layer_store *ls, int type, int head, int64_t at, const float
     reattn__split keys = split_of(ls, head, at);
     reattn__split_put(&keys, ls->shape.D, (int)(at % REATTN__PAGE), k, mean_of(ls, head, at),
                       &ls->bounds[at / REATTN__PAGE * ls->shape.Hk + head]);
-    if (at == REATTN__PAGE - 1) take_mean(ls, head);
+    if (at == REATTN__PAGE - 1 && !ls->plain) take_mean(ls, head);
 }
 
 int reattn__store_append(reattn__store *s, int layer, int64_t T, const float *k, const float *v, reattn_error *err)
@@ -280,6 +281,55 @@ void reattn__store_truncate(reattn__store *s, int64_t n)
 {
     for (int l = 0; l < s->n_layer; l++) s->layers[l].n = REATTN__MIN(s->layers[l].n, n);
     drop_pages(s, pages_for(n));
+}
+
+void reattn__store_movable(reattn__store *s)
+{
+    for (int l = 0; l < s->n_layer; l++) s->layers[l].plain = true;
+}
+
+/* From where tokens are kept their bounds come along: the loosest of all pages holds for any of their keys. */
+static void keep_bounds(layer_store *ls, int head)
+{
+    int Hk = ls->shape.Hk;
+    reattn__split_bound most = {0};
+    for (int64_t p = 0; p < pages_for(ls->n); p++) {
+        const reattn__split_bound *b = &ls->bounds[p * Hk + head];
+        most = (reattn__split_bound){fmaxf(most.norm, b->norm), fmaxf(most.high, b->high), fmaxf(most.low, b->low)};
+    }
+    for (int64_t p = 0; p < pages_for(ls->n); p++) ls->bounds[p * Hk + head] = most;
+}
+
+static void move_token(layer_store *ls, int type_k, int head, int64_t from, int64_t to)
+{
+    if (from == to) return;
+    if (type_k == REATTN_SPLIT) {
+        reattn__split a = split_of(ls, head, from), b = split_of(ls, head, to);
+        reattn__split_move(&a, (int)(from % REATTN__PAGE), &b, (int)(to % REATTN__PAGE), ls->shape.D);
+    } else {
+        reattn__block_move(type_k, ls->shape.D, block_k(ls, head, from), (int)(from % REATTN__BLOCK),
+                           block_k(ls, head, to), (int)(to % REATTN__BLOCK));
+    }
+    memcpy(row_v(ls, head, to), row_v(ls, head, from), ls->row_v);
+}
+
+int reattn__store_keep(reattn__store *s, int layer, const int64_t *kept, int64_t n, reattn_error *err)
+{
+    layer_store *ls = &s->layers[layer];
+    int Hk = ls->shape.Hk;
+    if (s->type_k == REATTN_SPLIT && !ls->plain && ls->n > REATTN__PAGE)
+        return reattn__fail(err, REATTN_E_INTERNAL, "layer %d: keys with a mean cannot be moved", layer);
+    for (int64_t i = 0; i < Hk * n; i++)
+        if (kept[i] < 0 || kept[i] >= ls->n || (i % n && kept[i] <= kept[i - 1]))
+            return reattn__fail(err, REATTN_E_INTERNAL, "layer %d: token %lld of %lld cannot be kept", layer,
+                                (long long)kept[i], (long long)ls->n);
+    /* Ascending, so each goes to a place that is free already. */
+    for (int h = 0; h < Hk; h++) {
+        for (int64_t i = 0; i < n; i++) move_token(ls, s->type_k, h, kept[h * n + i], i);
+        if (ls->bounds) keep_bounds(ls, h);
+    }
+    ls->n = n;
+    return REATTN_OK;
 }
 
 void reattn__store_read_k(const reattn__store *s, int layer, int head, int64_t first, int64_t count, float *out,

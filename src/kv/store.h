@@ -7,9 +7,9 @@
  *     the front parts of all heads come before the back parts
  *     row = Dv values of one token: f32, f16, or q8_0 (for each 32: a half scale and signed bytes)
  *
- * The store grows page by page; nothing that was stored is ever moved. Room is taken for all layers at once, before a
- * step (reserve), so that a step either fits or leaves everything as it was. One thread at a time writes; any number
- * reads what was appended before. */
+ * The store grows page by page; nothing that was stored is ever moved, unless keys are dropped (keep). Room is taken for
+ * all layers at once, before a step (reserve), so that a step either fits or leaves everything as it was. One thread at a
+ * time writes; any number reads what was appended before. */
 #ifndef REATTN_STORE_H
 #define REATTN_STORE_H
 
@@ -53,6 +53,15 @@ int reattn__store_append(reattn__store *store, int layer, int64_t T, const float
 int64_t reattn__store_length(const reattn__store *store, int layer);
 /* Forgets tokens from n on in all layers and gives back pages that became empty. */
 void reattn__store_truncate(reattn__store *store, int64_t n);
+
+/* For a store of which keys will be dropped; before the first append. Split keys are then stored with no mean
+ * subtracted, so that one read with a mean never comes where there is none. (A scan of them prunes less.) */
+void reattn__store_movable(reattn__store *store);
+/* Of each KV head of a layer the n tokens of its list kept [Hk][n], ascending, stay and become tokens 0 .. n - 1, bit
+ * for bit as they were stored; the others are dropped. Follow it, once for all layers, by truncate(n), which gives back
+ * pages. Errors: E_INTERNAL (a list that is not ascending or not of held tokens; split keys that have a mean). The layer
+ * is then unchanged. */
+int reattn__store_keep(reattn__store *store, int layer, const int64_t *kept, int64_t n, reattn_error *err);
 
 /* Reads keys first .. first + count - 1 of a KV head as f32, dimension by dimension: out[d * stride + i]. */
 void reattn__store_read_k(const reattn__store *store, int layer, int head, int64_t first, int64_t count, float *out,

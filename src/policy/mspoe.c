@@ -103,9 +103,11 @@ static int plan_mspoe(void *state, const reattn__step *s, reattn__plan *plan, re
     return REATTN_OK;
 }
 
-static void forget(void *state)
+/* Ranks are of the text as it was. */
+static void forget(void *state, int64_t n)
 {
     mspoe *m = state;
+    (void)n;
     for (int i = 0; i < m->n_layer * m->Hk; i++) m->rank[i] = -1;
 }
 
@@ -143,7 +145,7 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
         destroy(m);
         return code;
     }
-    forget(m);
+    forget(m, 0);
     *state = m;
     return REATTN_OK;
 }

@@ -16,7 +16,10 @@ typedef struct reattn__step {
     int layer;
     bool decode;      /* one generated token, not a part of a prompt */
     bool last;        /* a prompt ends with this step: an answer follows */
-    int64_t T, n;     /* tokens of this step; tokens held, these included */
+    int64_t T, n;     /* tokens of this step; tokens held, these included. With a budget the text has more. */
+    /* Of these the last so many are the catalyst's: its queries score what is held, then it is dropped
+     * (session/distill.c). 0: the step is text. */
+    int64_t probe;
     const float *q;   /* [T][H][D], not rotated */
     const float *k, *v; /* [T][Hk][D], [T][Hk][Dv] */
     int64_t *scored, *rescored; /* counters to add to */
@@ -30,6 +33,8 @@ typedef struct reattn__plan {
     const reattn_span **spans;
     int64_t *n_spans;
     float *q_scale; /* [T] factors on the queries, or NULL: 1 */
+    /* The run of every list of whose keys `learn` is told what they got of this step's attention; -1: none. */
+    int64_t mass_run;
     reattn__buffer memory[4];
 } reattn__plan;
 
@@ -42,12 +47,26 @@ typedef struct reattn__policy {
     /* Fills in what is 0 and has a default of this method's own, and refuses what makes no sense. NULL: nothing of the
      * kind. params->ctx_train is known. Done twice, it must change nothing. */
     int (*resolve)(reattn_session_params *params, reattn_error *err);
+    int64_t keep, span, max; /* its own defaults of keep, recall_span and recall_max; 0: the common ones */
+    bool budget;        /* of each head at most `pot` tokens are held: the rest is for the functions at the end */
+    const char *catalyst; /* the default text whose queries score what is held */
     /* State of a session; NULL functions mean there is none. */
     int (*create)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                   reattn_error *err);
     void (*destroy)(void *state);
-    void (*forget)(void *state); /* the session was rewound */
+    void (*forget)(void *state, int64_t n); /* the session was rewound to its first n tokens */
+    /* The largest length up to n to which the state can go back and be what it was there; NULL: any length. */
+    int64_t (*anchor)(const void *state, int64_t n);
     int (*plan)(void *state, const reattn__step *step, reattn__plan *plan, reattn_error *err);
+    /* The step attended as planned; mass [H][keys of the run that the plan named], NULL if it named none. */
+    int (*learn)(void *state, const reattn__step *step, const float *mass, reattn_error *err);
+    /* With a budget: tokens at .. at + n - 1, just stored, had these -log p (nats; infinity: nothing predicted it). */
+    void (*novelty)(void *state, int64_t at, int64_t n, const float *nats);
+    /* Of the `held` tokens of each KV head of a layer, which the catalyst has scored, `keep` stay: kept [Hk][keep],
+     * ascending. Changes nothing yet. */
+    int (*choose)(void *state, int layer, int64_t held, int64_t keep, int64_t *kept, reattn_error *err);
+    /* The others are dropped from the store; those kept are tokens 0 .. keep - 1 from now on. */
+    void (*drop)(void *state, int layer, int64_t keep, const int64_t *kept);
 } reattn__policy;
 
 /* By name; NULL if there is none. */
@@ -80,5 +99,6 @@ extern const reattn__policy reattn__policy_lm_infinite, reattn__policy_selfexten
     reattn__policy_string, reattn__policy_mesa;
 extern const reattn__policy reattn__policy_ntk, reattn__policy_dynamic_ntk, reattn__policy_yarn, reattn__policy_clex,
     reattn__policy_mspoe;
+extern const reattn__policy reattn__policy_infllm, reattn__policy_infinipot;
 
 #endif

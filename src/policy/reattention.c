@@ -197,9 +197,10 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     return choose(r, s, &p, hits, old + s->T, end, plan, err);
 }
 
-static void forget(void *state)
+static void forget(void *state, int64_t n)
 {
     recall *r = state;
+    (void)n;
     for (int l = 0; l < r->n_layer; l++) r->windows[l].first = r->windows[l].n = 0;
 }
 

@@ -13,6 +13,7 @@ int reattn__plan_room(reattn__plan *plan, int n_list, int64_t n_run, reattn_erro
     plan->q_scale = NULL;
     plan->spans = spans;
     plan->n_spans = (int64_t *)(plan->spans + n_list);
+    plan->mass_run = -1;
     for (int i = 0; i < n_list; i++) {
         lists[i] = (reattn__run_list){.runs = runs + (size_t)i * per_list};
         plan->spans[i] = NULL;

@@ -16,6 +16,8 @@ static const reattn__policy *const policies[] = {
     &reattn__policy_yarn,
     &reattn__policy_clex,
     &reattn__policy_mspoe,
+    &reattn__policy_infllm,
+    &reattn__policy_infinipot,
     &reattn__policy_full,
     &reattn__policy_native,
 };
@@ -27,6 +29,12 @@ const reattn__policy *reattn__policy_find(const char *name)
     for (int i = 0; i < N_POLICY; i++)
         if (strcmp(policies[i]->info.name, name) == 0) return policies[i];
     return NULL;
+}
+
+bool reattn_policy_drops(const char *name)
+{
+    const reattn__policy *policy = name ? reattn__policy_find(name) : NULL;
+    return policy && policy->budget;
 }
 
 const reattn_policy_info *reattn_policy_list(void)

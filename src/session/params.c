@@ -14,13 +14,15 @@
 /* Field, kind, name, alias, argument, min, max, default, choices, help. */
 #define OPTIONS(X)                                                                                                     \
     X(policy, NAME, "policy", NULL, "NAME", 0, 0, 0, NULL, "which keys are attended to; 'list' explains them")         \
-    X(keep, INT, "keep", NULL, "G", 0, TOKENS_MAX, 32, NULL, "first tokens, always in scope")                          \
+    X(keep, INT, "keep", NULL, "G", -1, TOKENS_MAX, -1, NULL,                                                          \
+      "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
       "last tokens, always in scope (0 = half the trained length, at most 4096)")                                      \
     X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for")                 \
-    X(recall_span, INT, "recall-span", NULL, "S", 1, 4096, 32, NULL, "tokens recalled around each chosen key")         \
+    X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
+      "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
     X(recall_max, INT, "recall-max", NULL, "M", 0, 65536, 0, NULL,                                                     \
-      "most spans a step (0 = what the trained length leaves, at most 127)")                                           \
+      "most spans a step (0 = what the trained length leaves, at most 127; 16 blocks under infllm)")                   \
     X(recall_from, INT, "recall-from", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                              \
       "a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                                \
     X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head", "one set of spans a layer or a KV head") \
@@ -46,6 +48,12 @@
       "sharpens as YaRN does for X (0 = off)")                                                                         \
     X(clex, PATH, "clex", NULL, "FILE", 0, 0, 0, NULL,                                                                 \
       "clex: GGUF file with its trained numbers; without it they are looked for in the model's file")                  \
+    X(pot, INT, "pot", NULL, "M", 0, TOKENS_MAX, 0, NULL,                                                              \
+      "most tokens held under infinipot (0 = half the trained length)")                                                \
+    X(pot_keep, INT, "pot-keep", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                                    \
+      "tokens that stay when the pot is full (0 = half of it)")                                                        \
+    X(pot_novelty, INT, "pot-novelty", NULL, "PERCENT", 0, 100, 50, NULL,                                              \
+      "so many of these are chosen by novelty, the others by what the catalyst attends to")                            \
     X(type_k, ENUM, "cache-type-k", "-ctk", "TYPE", 0, 3, 3, "f32|f16|q8_0|split", "how keys are stored")                \
     X(type_v, ENUM, "cache-type-v", "-ctv", "TYPE", 0, 2, 1, "f32|f16|q8_0", "how values are stored")                  \
     X(ctx_limit, INT, "ctx-size", "-c", "N", 0, TOKENS_MAX, 0, NULL, "most tokens a session may hold (0 = no limit)")  \
@@ -233,6 +241,8 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (p.n_threads == 0) p.n_threads = reattn__cores();
     if (p.ctx_train == 0) p.ctx_train = N;
     N = p.ctx_train;
+    if (p.keep < 0) p.keep = policy->keep ? policy->keep : 32;
+    if (p.recall_span == 0) p.recall_span = policy->span ? policy->span : 32;
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) {
         p.local = REATTN__MIN(N / 2, INT64_C(4096));
@@ -242,8 +252,15 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     }
     if (p.recall_max == 0 && policy->finite) {
         int64_t room = N - p.keep - p.local;
-        p.recall_max = REATTN__MIN(INT64_C(127), REATTN__MAX(room, 0) / p.recall_span);
+        p.recall_max = REATTN__MIN(policy->max ? policy->max : INT64_C(127), REATTN__MAX(room, 0) / p.recall_span);
     }
+    if (p.pot == 0) p.pot = N / 2;
+    if (p.pot_keep == 0) p.pot_keep = p.pot / 2;
+    if (policy->budget && (p.pot > N || p.pot_keep < 1 || p.pot_keep >= p.pot))
+        return reattn__fail(err, REATTN_E_ARG,
+                            "--pot %lld with --pot-keep %lld: the pot must hold more than it keeps, and no more than the "
+                            "%lld tokens that the model was trained on",
+                            (long long)p.pot, (long long)p.pot_keep, (long long)N);
     if (p.tail > p.chunk)
         return reattn__fail(err, REATTN_E_ARG, "--tail %lld is larger than --chunk %lld: it is read as one chunk",
                             (long long)p.tail, (long long)p.chunk);

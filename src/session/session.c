@@ -27,7 +27,8 @@ static int create_engine(reattn_session *s, reattn_error *err)
     int code = share_ropes(s, err);
     if (code == REATTN_OK)
         code = reattn__store_create(s->layers, s->n_layer, p->type_k, p->type_v, (uint64_t)p->mem_limit, &s->store, err);
-    if (code == REATTN_OK && s->policy->finite) {
+    if (code == REATTN_OK && s->policy->budget) reattn__store_movable(s->store);
+    if (code == REATTN_OK && (s->policy->finite || s->policy->budget)) {
         s->turned = calloc((size_t)s->n_layer, sizeof *s->turned);
         if (!s->turned) code = reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     }
@@ -35,7 +36,7 @@ static int create_engine(reattn_session *s, reattn_error *err)
         code = s->policy->create(p, s->layers, s->n_layer, &s->policy_state, err);
     if (code == REATTN_OK)
         code = reattn__bridge_create(s->model, p->chunk, p->n_threads, reattn__session_layer, s, &s->bridge, err);
-    return code;
+    return code == REATTN_OK && s->policy->budget ? reattn__distill_create(s, err) : code;
 }
 
 static int create_native(reattn_session *s, reattn_error *err)
@@ -81,11 +82,14 @@ void reattn_session_free(reattn_session *s)
     reattn__bridge_free(s->bridge);
     reattn__store_free(s->store);
     if (s->policy->destroy) s->policy->destroy(s->policy_state);
+    reattn__distill_free(s);
     reattn__plan_free(&s->plan);
     for (int l = 0; s->turned && l < s->n_layer; l++) reattn__turned_free(&s->turned[l]);
     free(s->turned);
     for (int i = 0; i < s->n_rope; i++) reattn__rope_table_free(&s->ropes[i]);
     for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&s->attend_work[i]);
+    reattn__buffer_free(&s->lse);
+    reattn__buffer_free(&s->mass);
     free(s->ropes);
     free(s->rope_of);
     free(s->tokens);
@@ -122,11 +126,12 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
 {
     s->n = n;
     s->logits_at = -1;
-    s->anchored = REATTN__MIN(s->anchored, n / s->params.chunk * s->params.chunk);
+    if (s->anchored > n) s->anchored = n / s->params.chunk * s->params.chunk;
     if (s->native) return reattn__native_rewind(s->native, n, err);
-    reattn__store_truncate(s->store, n);
+    if (s->policy->budget) reattn__distill_cut(s, n);
+    reattn__store_truncate(s->store, reattn__session_held(s));
     for (int l = 0; s->turned && l < s->n_layer; l++) reattn__turned_forget(&s->turned[l]);
-    if (s->policy->forget) s->policy->forget(s->policy_state);
+    if (s->policy->forget) s->policy->forget(s->policy_state, n);
     return REATTN_OK;
 }
 
@@ -134,9 +139,11 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
 static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool last, int64_t n_logits,
                 reattn_error *err)
 {
-    int64_t before = s->n;
+    const int64_t before = s->n, whole = (before / s->params.chunk + 1) * s->params.chunk;
+    /* Where a longer text would have been cut: at the next multiple of the chunk, or where the pot is full. */
+    const int64_t cut_at = s->policy->budget ? REATTN__MIN(whole, before + reattn__distill_room(s)) : whole;
     int code = grow_tokens(s, before + T, err);
-    if (code == REATTN_OK && s->store) code = reattn__store_reserve(s->store, before + T, err);
+    if (code == REATTN_OK && s->store) code = reattn__store_reserve(s->store, reattn__session_held(s) + T, err);
     if (code != REATTN_OK) return code;
     memcpy(s->tokens + before, tokens, (size_t)T * sizeof *tokens);
     s->n = before + T;
@@ -144,16 +151,18 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
     s->last = last;
     s->want_logits = n_logits > 0;
     s->logits_at = -1;
+    /* Novelty is read off every token's logits. */
     code = s->native ? reattn__native_run(s->native, tokens, T, n_logits, err)
-                     : reattn__bridge_run(s->bridge, tokens, T, n_logits, err);
+                     : reattn__bridge_run(s->bridge, tokens, T, s->policy->budget ? T : n_logits, err);
     if (code == REATTN_OK && atomic_load(&s->cancel))
         code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
+    if (code == REATTN_OK && s->policy->budget) code = reattn__distill_read(s, tokens, T, decode, err);
     if (code != REATTN_OK) {
         cut(s, before, NULL);
         return code;
     }
     if (n_logits) s->logits_at = T - 1;
-    if (!decode && before == s->anchored && T == s->params.chunk && !(last && s->policy->ends)) s->anchored = s->n;
+    if (!decode && before == s->anchored && s->n == cut_at && !(last && s->policy->ends)) s->anchored = s->n;
     return REATTN_OK;
 }
 
@@ -174,7 +183,9 @@ int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, r
     while (s->n < end && code == REATTN_OK) {
         int64_t at = s->n, next = at < tail ? REATTN__MIN((at / C + 1) * C, tail) : REATTN__MIN(end, at + C);
         if (s->params.tail == 0) next = REATTN__MIN((at / C + 1) * C, end);
-        code = step(s, tokens + (at - start), next - at, false, next == end, next == end ? 1 : 0, err);
+        int64_t T = next - at;
+        if (s->policy->budget) code = reattn__distill_make_room(s, at < tail ? 1 : T, &T, err);
+        if (code == REATTN_OK) code = step(s, tokens + (at - start), T, false, at + T == end, at + T == end ? 1 : 0, err);
         if (code == REATTN_OK && progress && !progress(s->n - start, n, user) && s->n < end)
             code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens", (long long)(s->n - start),
                                 (long long)n);
@@ -195,7 +206,8 @@ int reattn_session_score(reattn_session *s, const int32_t *tokens, int64_t n, re
     int64_t start = s->n, end = start + n, C = s->params.chunk;
     while (s->n < end && code == REATTN_OK) {
         int64_t at = s->n, T = REATTN__MIN((at / C + 1) * C, end) - at;
-        code = step(s, tokens + (at - start), T, false, false, T, err);
+        if (s->policy->budget) code = reattn__distill_make_room(s, 1, &T, err);
+        if (code == REATTN_OK) code = step(s, tokens + (at - start), T, false, false, T, err);
         for (int64_t t = 0; t < T && code == REATTN_OK; t++)
             if (!fn(at + t, logits_of(s, t), user))
                 code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens",
@@ -213,7 +225,8 @@ int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
     if (code != REATTN_OK) return code;
     atomic_store(&s->cancel, false);
     double t0 = reattn__now_ms();
-    code = step(s, &token, 1, true, false, 1, err);
+    if (s->policy->budget) code = reattn__distill_make_room(s, 1, &(int64_t){1}, err);
+    if (code == REATTN_OK) code = step(s, &token, 1, true, false, 1, err);
     s->stats.decode_ms += reattn__now_ms() - t0;
     if (code == REATTN_OK) s->stats.decode_tokens++;
     return code;
@@ -236,8 +249,12 @@ const int32_t *reattn_session_tokens(const reattn_session *s)
 
 int64_t reattn_session_anchor(const reattn_session *s, int64_t n)
 {
-    int64_t C = s->params.chunk;
-    return REATTN__MAX(0, REATTN__MIN(n, s->anchored)) / C * C;
+    int64_t C = s->params.chunk, at = REATTN__MAX(0, REATTN__MIN(n, s->anchored)) / C * C;
+    for (int64_t can = -1; can != at; at = REATTN__MIN(at, can) / C * C) {
+        can = s->policy->anchor ? s->policy->anchor(s->policy_state, at) : at;
+        if (s->policy->budget) can = reattn__distill_anchor(s, can);
+    }
+    return at;
 }
 
 int reattn_session_rewind(reattn_session *s, int64_t n, reattn_error *err)
@@ -245,6 +262,11 @@ int reattn_session_rewind(reattn_session *s, int64_t n, reattn_error *err)
     if (n < 0 || n > s->n)
         return reattn__fail(err, REATTN_E_ARG, "cannot rewind to %lld: the session holds %lld tokens", (long long)n,
                             (long long)s->n);
+    if (n > 0 && n < s->pot.floor)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                            "cannot rewind to %lld: --policy %s dropped keys of the first %lld tokens; rewind to 0 and "
+                            "read the text again",
+                            (long long)n, s->params.policy, (long long)s->pot.floor);
     return cut(s, n, err);
 }
 
@@ -279,9 +301,11 @@ const reattn_session_params *reattn_session_get_params(const reattn_session *s)
 static uint64_t kept_scope_bytes(const reattn__layer *layers, int n_layer, const reattn_session_params *p)
 {
     uint64_t bytes = 0;
+    const reattn__policy *policy = reattn__policy_find(p->policy);
     int64_t block = REATTN__BLOCK, sets = p->recall_per_head ? layers[0].Hk : 1;
     int64_t blocks = p->keep / block + p->local / block + 4 + p->recall_max * (p->recall_span / block + 2);
-    if (!reattn__policy_find(p->policy)->finite || p->type_k != REATTN_SPLIT || p->type_v != REATTN_F16) return 0;
+    if (policy->budget) blocks = p->pot / block + 2, sets = 1;
+    if (!(policy->finite || policy->budget) || p->type_k != REATTN_SPLIT || p->type_v != REATTN_F16) return 0;
     for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks * sets));
     return bytes;
 }
@@ -304,9 +328,17 @@ int reattn_session_memory(const reattn_model *model, const reattn_session_params
                                .bytes_per_1000 = bytes * 1000 / REATTN__PAGE};
         return REATTN_OK;
     }
+    uint64_t logits = 0;
+    if (reattn__policy_find(p.policy)->budget) {
+        reattn_model_info info;
+        reattn_model_get_info(model, &info);
+        n_tokens = REATTN__MIN(n_tokens, p.pot);
+        logits = (uint64_t)(p.chunk + REATTN__ROWS) * (uint64_t)info.n_vocab * sizeof(float);
+    }
     *out = (reattn_memory){
         .store_bytes = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, n_tokens),
-        .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads) + kept_scope_bytes(layers, n_layer, &p),
+        .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads) +
+                         kept_scope_bytes(layers, n_layer, &p) + logits,
         /* Over many pages, so that the figure is not that of one page. */
         .bytes_per_1000 = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, 1000 * REATTN__PAGE) / REATTN__PAGE,
     };

@@ -9,6 +9,21 @@
 #include "model/bridge.h"
 #include "policy/policy.h"
 
+/* What a policy with a budget needs (distill.c). Rows of logits: that of the last token, by which the next one's novelty
+ * is known, and those at the last chunk boundaries, from which a text may go on in another way. */
+enum { REATTN__ROWS = 3 };
+typedef struct reattn__pot {
+    int32_t *catalyst; /* [n_catalyst] */
+    int64_t n_catalyst;
+    int64_t dropped; /* tokens of the text that are in the store no more */
+    int64_t floor;   /* tokens of the text when that was so decided last */
+    int64_t probe;   /* tokens of the catalyst that are in the store now */
+    int64_t *kept;   /* [n_layer][Hk][pot_keep] */
+    float *nats;     /* [chunk] */
+    float *rows[REATTN__ROWS];
+    int64_t row_at[REATTN__ROWS]; /* tokens of the text then; -1: none. 0 is the last token's */
+} reattn__pot;
+
 struct reattn_session {
     reattn_model *model;
     reattn_session_params params;
@@ -18,18 +33,20 @@ struct reattn_session {
 
     int32_t *tokens; /* [cap] */
     int64_t n, cap;
-    int64_t anchored; /* tokens from the start that came in whole chunks at multiples of `chunk` */
+    int64_t anchored; /* tokens from the start that were cut into steps as a longer text would be */
     int64_t logits_at; /* of the last step, the token whose logits reattn_session_logits gives; -1 = none */
 
     reattn__native *native; /* the policy is native: this, and nothing below */
     reattn__bridge *bridge;
     reattn__store *store;
     void *policy_state;
+    reattn__pot pot; /* with a budget */
     reattn__plan plan;
     reattn__rope_table *ropes; /* [n_rope] one for each way in which layers rotate */
     int n_rope, *rope_of;      /* [n_layer] which */
     reattn__turned *turned; /* [n_layer] rotated keys of the scope, if the policy's scope is finite; else NULL */
     reattn__buffer attend_work[REATTN__ATTEND_BUFFERS];
+    reattn__buffer lse, mass; /* what attention tells a policy that learns */
 
     bool decode, last, want_logits; /* of the step at hand */
     atomic_bool cancel;
@@ -45,5 +62,23 @@ int reattn__session_measure(const reattn_session *s, int layer, int64_t T, const
 /* The layer function that the bridge calls: append, plan, attend. */
 int reattn__session_layer(void *user, int layer, int64_t T, const float *q, const float *k, const float *v, float *out,
                           reattn_error *err);
+
+/* Tokens in the store, those of the step at hand included. */
+static inline int64_t reattn__session_held(const reattn_session *s) { return s->n - s->pot.dropped + s->pot.probe; }
+
+/* distill.c; all but create and free only for policies with a budget. */
+int reattn__distill_create(reattn_session *s, reattn_error *err);
+void reattn__distill_free(reattn_session *s);
+/* Tokens that may be appended before the pot must be emptied. */
+int64_t reattn__distill_room(const reattn_session *s);
+/* Makes room for `whole` of the *T tokens of a step to come, if the pot can have that much, and for one at least; *T is
+ * cut to what there is room for. Errors: as a step's; the session is then unchanged, but for its logits. */
+int reattn__distill_make_room(reattn_session *s, int64_t whole, int64_t *T, reattn_error *err);
+/* Tells the policy how new the step's tokens were, by the logits of the step. */
+int reattn__distill_read(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, reattn_error *err);
+/* The text was cut back to its first n tokens. */
+void reattn__distill_cut(reattn_session *s, int64_t n);
+/* The largest length up to n at which it can be gone on from. */
+int64_t reattn__distill_anchor(const reattn_session *s, int64_t n);
 
 #endif

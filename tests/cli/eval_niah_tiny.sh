@@ -44,6 +44,18 @@ fails 2 'was begun with answer_tokens = 6, this run has 5' "${grid[@]}" "${compa
 fails 2 'with other options' "${grid[@]}" --config near:policy=full -n 6 --out cut.jsonl
 fails 1 'line 1 is no record' "${grid[@]}" -n 6 --out text.txt
 
+# Policies that learn from what they read, or drop keys for good: a text that is read once for all its questions gives the
+# bits of one that is read anew, as the last questions are here.
+learned=(eval niah "${small[@]}" --lengths 900 --depths 0:100:25 --seeds 2 --haystack text.txt -n 6
+    --policy infllm,infinipot --pot 400 --pot-keep 150)
+run 0 "${learned[@]}" --out learned.jsonl
+head -n $(($(wc -l <learned.jsonl) - 7)) learned.jsonl >again.jsonl
+run 0 "${learned[@]}" --out again.jsonl
+same learned.jsonl again.jsonl
+fails 2 'drops keys for good' eval recall "${small[@]}" --lengths 900 --depths 50 --haystack text.txt --policy infinipot \
+    --out none.jsonl
+fails 2 'drops keys for good' run -m "$model" -p x --raw -n 1 -q --policy infinipot --trace none.jsonl
+fails 2 'has no room for text' run -m "$model" -p x --raw -n 1 -q --policy infinipot --catalyst "$(prose 9)"
 
 # The pass key stands where the depth says, and is asked for.
 run 0 eval passkey -m "$model" -q --no-timings -n 4 --lengths 1200,1600 --depths 0:100:50 --policy streaming --local 256 \

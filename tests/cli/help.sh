@@ -36,13 +36,13 @@ run 0 run --help
 for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
     --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \
     --local --recall-k --recall-span --recall-max --recall-per --recall-vote --recall-window --tail --chunk \
-    --cache-type-k --cache-type-v --ctx-size --mem-limit; do
+    --cache-type-k --cache-type-v --ctx-size --mem-limit --pot --pot-keep --pot-novelty --catalyst; do
     grep -qE -- " $option[ ,]" out || complain "$what: $option is missing"
 done
 has out 'default 0.8'
 
 run 0 run --policy list
-for policy in native full streaming reattention; do
+for policy in native full streaming reattention infllm infinipot; do
     # What it does, what it costs, where it comes from.
     grep -A 2 -E "^$policy +[a-z]" out >lines || complain "$what: there is no $policy"
     sed -n 2p lines | grep -qE '^ +cost: [a-z]' && sed -n 3p lines | grep -qE '^ +from: [A-Za-z]' ||
