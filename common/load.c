@@ -138,7 +138,12 @@ void load_bytes_text(uint64_t bytes, char *buf, size_t cap)
 
 void load_scope_text(const reattn_session_params *p, int n_ctx_train, char *buf, size_t cap)
 {
-    if (!strcmp(p->policy, "reattention")) {
+    if (reattn_policy_drops(p->policy)) {
+        snprintf(buf, cap, "at most %lld tokens held of %d, %lld stay when it is full", (long long)p->pot, n_ctx_train,
+                 (long long)p->pot_keep);
+        return;
+    }
+    if (!strcmp(p->policy, "reattention") || !strcmp(p->policy, "infllm")) {
         snprintf(buf, cap, "scope %lld + %lld x %lld + %lld = %lld of %d", (long long)p->keep, (long long)p->recall_max,
                  (long long)p->recall_span, (long long)p->local,
                  (long long)(p->keep + p->recall_max * p->recall_span + p->local), n_ctx_train);
