@@ -29,11 +29,13 @@ int load_model(const options *opt, bool native, reattn_model **out)
     return rc ? cli_fail(EXIT_FAILED, "%s", err.msg) : EXIT_DONE;
 }
 
-static int set_catalyst(const options *opt, const reattn_model *model, reattn_session *session)
+int load_catalyst(const options *opt, const reattn_model *model, reattn_session *session)
 {
     int32_t *tokens;
     int64_t n;
     reattn_error err;
+    if (!opt->catalyst || !reattn_policy_drops(opt->session.policy))
+        return EXIT_DONE;
     int rc = text_check("the text of --catalyst", opt->catalyst, strlen(opt->catalyst));
     if (!rc)
         rc = load_tokens(model, opt->catalyst, strlen(opt->catalyst), false, &tokens, &n);
@@ -61,8 +63,7 @@ int load_session(const options *opt, reattn_model *model, int64_t room, reattn_s
     reattn_error err;
     if (load_try_session(opt, model, room, out, &err))
         return cli_fail_error(&err);
-    /* Where policies are compared, the others do without. */
-    return opt->catalyst && reattn_policy_drops(opt->session.policy) ? set_catalyst(opt, model, *out) : EXIT_DONE;
+    return load_catalyst(opt, model, *out);
 }
 
 int load_sampler(const options *opt, const reattn_model *model, reattn_sampler **out)

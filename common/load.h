@@ -17,6 +17,8 @@ bool load_is_native(const char *policy);
 int load_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out);
 /* The same, with the library's code and error instead of a printed line. */
 int load_try_session(const options *opt, reattn_model *model, int64_t room, reattn_session **out, reattn_error *err);
+/* Gives the session the text of --catalyst; where policies are compared, those that need none do without. */
+int load_catalyst(const options *opt, const reattn_model *model, reattn_session *session);
 /* Sampling options and grammar file. */
 int load_sampler(const options *opt, const reattn_model *model, reattn_sampler **out);
 

@@ -114,6 +114,8 @@ static int ask(reading *r, json_t *record)
     rc = load_try_session(&opt, r->eval->model, r->length + DECODED, &r->session, &err)
              ? eval_refuse(r->eval, r->config, &err)
              : EXIT_DONE;
+    if (!rc)
+        rc = load_catalyst(&opt, r->eval->model, r->session);
     if (!rc) {
         interrupt_watch(r->session);
         rc = read_text(r, record);

@@ -37,6 +37,8 @@ int target_open(eval *e, const config *c, int64_t room, target **out)
     if (e->server)
         return EXIT_DONE;
     int rc = load_try_session(&c->opt, e->model, room, &t->session, &err) ? eval_refuse(e, c, &err) : EXIT_DONE;
+    if (!rc)
+        rc = load_catalyst(&c->opt, e->model, t->session);
     if (!rc && reattn_sampler_create(e->model, &greedy, &t->sampler, &err))
         rc = cli_fail(EXIT_FAILED, "%s", err.msg);
     if (rc) {

@@ -218,6 +218,16 @@ static void destroy(void *state)
     free(r);
 }
 
+/* A short local part serves small models better than the paper's half of the window: docs/quality.md. */
+static int resolve(reattn_session_params *p, reattn_error *err)
+{
+    int64_t N = p->ctx_train;
+    (void)err;
+    if (p->local == 0 && p->preset != REATTN_PRESET_PAPER)
+        p->local = REATTN__MAX(REATTN__MIN(N / 8, INT64_C(1024)), REATTN__MIN(N / 2, INT64_C(512)));
+    return REATTN_OK;
+}
+
 static int create(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                   reattn_error *err)
 {
@@ -238,6 +248,7 @@ const reattn__policy reattn__policy_reattention = {
     .info = {"reattention", "an exact top-k of q . k without positions recalls spans; then a finite scope from position 0",
              "keeps everything; a step scans all keys and attends to G + m*s + L of them", "ReAttention, 2407.15176"},
     .finite = true,
+    .resolve = resolve,
     .create = create,
     .destroy = destroy,
     .forget = forget,

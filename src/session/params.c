@@ -17,7 +17,7 @@
     X(keep, INT, "keep", NULL, "G", -1, TOKENS_MAX, -1, NULL,                                                          \
       "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
-      "last tokens, always in scope (0 = half the trained length, at most 4096)")                                      \
+      "last tokens, always in scope (0 = half the trained length, at most 4096; reattention: an eighth, at most 1024)")                                      \
     X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for")                 \
     X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
       "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
@@ -35,7 +35,7 @@
     X(recall_when, ENUM, "recall-when", NULL, "WHEN", 0, 2, 0, "always|decode|prompt", "in which steps to recall")     \
     X(positions, ENUM, "positions", NULL, "HOW", 0, 1, 0, "reassigned|original",                                       \
       "count positions through the scope, or keep those of the text")                                                  \
-    X(tail, INT, "tail", NULL, "W", 0, 4096, 64, NULL, "the last W tokens of a prompt are a chunk of their own")       \
+    X(tail, INT, "tail", NULL, "W", 0, 4096, 16, NULL, "the last W tokens of a prompt are a chunk of their own")       \
     X(chunk, INT, "chunk", NULL, "C", 1, 4096, 512, NULL, "tokens of a prompt that are read at a time")                \
     X(ctx_train, INT, "ctx-train", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                                  \
       "trained length that the method goes by (0 = the model's)")                                                      \
@@ -151,7 +151,7 @@ static void apply_preset(reattn_session_params *p, int preset)
         const char *name;
         int64_t paper;
     } rows[] = {{"keep", 32},      {"recall-k", 4},    {"recall-span", 32}, {"recall-per", 0},
-                {"recall-vote", 0}, {"recall-type", 0}, {"recall-window", 32}, {"tail", 0}};
+                {"recall-vote", 0}, {"recall-type", 0}, {"recall-window", 32}, {"tail", 0}, {"recall-from", 1}};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         int i = find(rows[r].name);
         set_field(p, i, preset == REATTN_PRESET_PAPER ? rows[r].paper : table[i].def);
@@ -243,9 +243,10 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     N = p.ctx_train;
     if (p.keep < 0) p.keep = policy->keep ? policy->keep : 32;
     if (p.recall_span == 0) p.recall_span = policy->span ? policy->span : 32;
+    bool automatic = p.local == 0;
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
-    if (p.local == 0) {
-        p.local = REATTN__MIN(N / 2, INT64_C(4096));
+    if (p.local == 0) p.local = REATTN__MIN(N / 2, INT64_C(4096));
+    if (automatic) {
         /* A model of a few hundred tokens: the default chunk does not fit its half. One that was asked for is not cut. */
         if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(p.local, 1));
         p.tail = REATTN__MIN(p.tail, p.chunk);
@@ -275,6 +276,11 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
                                 "was trained on %lld",
                                 (long long)scope, (long long)p.keep, (long long)p.recall_max, (long long)p.recall_span,
                                 (long long)p.local, (long long)N);
+        if (p.recall_from > N)
+            return reattn__fail(err, REATTN_E_ARG,
+                                "--recall-from %lld: the model was trained on %lld tokens and cannot attend to more at once",
+                                (long long)p.recall_from, (long long)N);
+        if (p.recall_from == 0) p.recall_from = scope;
     }
     *out = p;
     return REATTN_OK;
