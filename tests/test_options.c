@@ -2,6 +2,7 @@
 #include "test_util.h"
 
 #include "reattn/reattn.h"
+#include "session/params.h"
 
 static int64_t number(const reattn_session_params *p, const char *name)
 {
@@ -42,6 +43,7 @@ static void presets(void **state)
     assert_int_equal(number(&p, "recall-k"), 4);
     assert_int_equal(number(&p, "recall-span"), 32);
     assert_int_equal(number(&p, "recall-window"), 32);
+    assert_int_equal(number(&p, "recall-from"), 1); /* at least G + L: the paper recalls from there on */
     assert_int_equal(number(&p, "local"), 2048); /* follows from the model, not from a preset */
     assert_int_equal(reattn_option_set(&p, "tail", "16", &err), 0);
     assert_int_equal(number(&p, "tail"), 16);
@@ -52,8 +54,33 @@ static void presets(void **state)
     assert_non_null(strstr(err.msg, "paper"));
 }
 
+/* What follows from the trained length: what fits it is valid for any, and a second time changes nothing. */
+static void automatic(void **state)
+{
+    (void)state;
+    for (int64_t N = 64; N <= 1 << 20; N *= 2)
+        for (int preset = 0; preset < 2; preset++) {
+            reattn_session_params p = reattn_session_params_default(), again;
+            reattn_error err = {0};
+            assert_int_equal(reattn_option_set(&p, "preset", preset ? "paper" : "default", &err), 0);
+            if (reattn__params_resolve(&p, N, &err)) fail_msg("%lld tokens: %s", (long long)N, err.msg);
+            int64_t scope = p.keep + p.recall_max * p.recall_span + p.local;
+            assert_true(scope <= N && p.local > 0 && p.chunk <= p.local);
+            assert_int_equal(p.recall_from, preset ? 1 : scope);
+            if (N == 8192) assert_int_equal(scope, preset ? 8192 : 5120);
+            again = p;
+            assert_int_equal(reattn__params_resolve(&again, N, &err), 0);
+            assert_memory_equal(&again, &p, sizeof p);
+        }
+    reattn_session_params p = reattn_session_params_default();
+    reattn_error err = {0};
+    p.recall_from = 8193;
+    assert_int_equal(reattn__params_resolve(&p, 8192, &err), REATTN_E_ARG);
+    assert_non_null(strstr(err.msg, "recall-from"));
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(presets)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(presets), cmocka_unit_test(automatic)};
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);
 }
