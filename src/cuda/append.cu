@@ -1,0 +1,147 @@
+/* append.cu - what a step brings goes where it is needed: one kernel, its blocks in two parts. The first copy rows; a
+ * warp of the others takes a query row of the window and scores the keys that newly fell into the middle by the law. */
+#include "scan.cuh"
+#include "store.h"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+enum { THREADS = 256, WARPS = THREADS / WARP };
+
+struct task {
+    reattn__cuda_tensor q, k, v;
+    int64_t T, n, forget;
+    int H, Hk, D, type, number;
+    uint16_t *k_out, *v_out; /* of token n on */
+    float *q_out, *remember;
+    int *bad;
+    /* the window */
+    const uint16_t *keys; /* of the middle */
+    const float *x;
+    reattn_hit *hits;
+    int64_t rows, skip, from, upto;
+    int top_k;
+    unsigned copy_blocks;
+};
+
+__device__ float read(const reattn__cuda_tensor &x, int64_t t, int head, int d)
+{
+    const int64_t at = t * x.stride_token + head * x.stride_head + d;
+    return x.half ? __half2float(((const __half *)x.data)[at]) : ((const float *)x.data)[at];
+}
+
+/* What the store holds is always finite. */
+__device__ uint16_t store_value(const task &s, float x, int what)
+{
+    const uint16_t bits = s.type == F16 ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    if (isfinite(load_value(&bits, s.type, 0)))
+        return bits;
+    *s.bad = 4 * s.number + what;
+    __threadfence_system();
+    return 0;
+}
+
+__device__ void copy_rows(const task &s)
+{
+    const int64_t step = (int64_t)s.copy_blocks * THREADS, first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    const int row = s.Hk * s.D, q_row = s.H * s.D;
+    for (int64_t i = first; i < s.T * row; i += step) {
+        const int64_t t = i / row;
+        const int at = (int)(i % row);
+        s.k_out[i] = store_value(s, read(s.k, t, at / s.D, at % s.D), 2);
+        s.v_out[i] = store_value(s, read(s.v, t, at / s.D, at % s.D), 3);
+    }
+    for (int64_t i = first; i < s.T * q_row; i += step) {
+        const int64_t t = i / q_row;
+        const int at = (int)(i % q_row);
+        const float x = read(s.q, t, at / s.D, at % s.D);
+        if (!isfinite(x)) {
+            *s.bad = 4 * s.number + 1;
+            __threadfence_system();
+        }
+        s.q_out[i] = x;
+        if (s.remember && t >= s.forget)
+            s.remember[i - s.forget * q_row] = x;
+    }
+}
+
+/* As `law` in scan.cuh: float64, in order of d. */
+__device__ double score_of(const task &s, const float *q, int hk, int64_t key)
+{
+    const uint4 *k = (const uint4 *)(s.keys + (key * s.Hk + hk) * s.D);
+    double sum = 0.0;
+    for (int d = 0; d < s.D; d += 32, k += 4) {
+        const uint4 raw[4] = {__ldg(k), __ldg(k + 1), __ldg(k + 2), __ldg(k + 3)};
+        const float4 *from = (const float4 *)(q + d);
+        float x[32];
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            *(float4 *)(x + 4 * i) = from[i];
+#pragma unroll
+        for (int i = 0; i < 32; i++)
+            sum = fma((double)x[i], (double)load_value(raw, s.type, i), sum);
+    }
+    return sum;
+}
+
+__device__ void catch_up(const task &s, int64_t row)
+{
+    const int lane = threadIdx.x % WARP, hk = (int)(row % s.H) / (s.H / s.Hk);
+    if (row >= s.rows || row / s.H == s.skip)
+        return;
+    reattn_hit *hits = s.hits + row * s.top_k;
+    warp_top top;
+    top.clear();
+    if (lane < s.top_k) {
+        top.pos = (int)hits[lane].pos;
+        top.score = top.pos < 0 ? -INFINITY : hits[lane].score;
+    }
+    bool changed = false;
+    for (int64_t base = s.from; base < s.upto; base += WARP) {
+        const int64_t key = base + lane;
+        const double mine = key < s.upto ? score_of(s, s.x + row * s.D, hk, key) : 0.0;
+        for (int i = 0; i < WARP && base + i < s.upto; i++) {
+            const double score = __shfl_sync(ALL, mine, i);
+            if (!top.takes(score, (int)(base + i), s.top_k))
+                continue;
+            top.insert(score, (int)(base + i), lane);
+            changed = true;
+        }
+    }
+    if (changed)
+        top.write(hits, s.top_k, lane);
+}
+
+__global__ void __launch_bounds__(THREADS) append_kernel(const __grid_constant__ task s)
+{
+    if (blockIdx.x < s.copy_blocks)
+        copy_rows(s);
+    else
+        catch_up(s, (int64_t)(blockIdx.x - s.copy_blocks) * WARPS + threadIdx.x / WARP);
+}
+
+} // namespace
+
+extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stream, reattn_error *err)
+{
+    const reattn__cuda_layer *l = a->layer;
+    task s = {};
+    s.q = a->q, s.k = a->k, s.v = a->v, s.T = a->T, s.n = l->n, s.forget = a->forget;
+    s.H = a->H, s.Hk = l->Hk, s.D = l->D, s.type = l->type, s.number = a->number;
+    s.k_out = (uint16_t *)l->k.at + l->n * l->Hk * l->D;
+    s.v_out = (uint16_t *)l->v.at + l->n * l->Hk * l->D;
+    s.q_out = a->q_out, s.remember = a->remember, s.bad = a->bad, s.top_k = a->top_k;
+    const int64_t values = a->T * (a->H > l->Hk ? a->H : l->Hk) * l->D;
+    s.copy_blocks = (unsigned)((values + THREADS - 1) / THREADS < 1024 ? (values + THREADS - 1) / THREADS : 1024);
+    unsigned blocks = s.copy_blocks;
+    if (a->window && a->window->n > 0 && a->upto > a->window->upto) {
+        s.keys = (const uint16_t *)l->k.at + l->first * l->Hk * l->D;
+        s.x = a->window->x, s.hits = a->window->hits, s.rows = a->window->n * a->H, s.skip = a->skip;
+        s.from = a->window->upto, s.upto = a->upto;
+        blocks += (unsigned)((s.rows + WARPS - 1) / WARPS);
+    }
+    append_kernel<<<blocks, THREADS, 0, (cudaStream_t)stream>>>(s);
+    return failed(cudaGetLastError(), "storing a step", err);
+}
