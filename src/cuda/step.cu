@@ -20,7 +20,8 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { TOKENS_MAX = INT32_MAX / 2, SEARCH_FROM = 64 };
+constexpr int64_t TOKENS_MAX = INT32_MAX / 2;
+enum { SEARCH_FROM = 64 };
 
 /* Scratch on the device that only grows. */
 struct buffer {
