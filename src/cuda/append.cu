@@ -8,7 +8,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 256, WARPS = THREADS / WARP };
+enum { THREADS = 256, WARPS = THREADS / WARP, FEW_KEYS = 4, D_MAX = 256 };
 
 struct task {
     reattn__cuda_tensor q, k, v;
@@ -43,27 +43,39 @@ __device__ uint16_t store_value(const task &s, float x, int what)
     return 0;
 }
 
+/* A warp takes a row: keys, then values, then queries. */
 __device__ void copy_rows(const task &s)
 {
-    const int64_t step = (int64_t)s.copy_blocks * THREADS, first = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    const int row = s.Hk * s.D, q_row = s.H * s.D;
-    for (int64_t i = first; i < s.T * row; i += step) {
-        const int64_t t = i / row;
-        const int at = (int)(i % row);
-        s.k_out[i] = store_value(s, read(s.k, t, at / s.D, at % s.D), 2);
-        s.v_out[i] = store_value(s, read(s.v, t, at / s.D, at % s.D), 3);
-    }
-    for (int64_t i = first; i < s.T * q_row; i += step) {
-        const int64_t t = i / q_row;
-        const int at = (int)(i % q_row);
-        const float x = read(s.q, t, at / s.D, at % s.D);
-        if (!isfinite(x)) {
-            *s.bad = 4 * s.number + 1;
-            __threadfence_system();
+    const int lane = threadIdx.x % WARP, step = s.copy_blocks * WARPS;
+    const int key_rows = (int)s.T * s.Hk, rows = 2 * key_rows + (int)s.T * s.H;
+    for (int i = blockIdx.x * WARPS + threadIdx.x / WARP; i < rows; i += step) {
+        if (i < 2 * key_rows) {
+            const bool key = i < key_rows;
+            const int row = key ? i : i - key_rows;
+            const reattn__cuda_tensor &from = key ? s.k : s.v;
+            uint16_t *to = (key ? s.k_out : s.v_out) + (int64_t)row * s.D;
+#pragma unroll 4
+            for (int d = lane; d < s.D; d += WARP)
+                to[d] = store_value(s, read(from, row / s.Hk, row % s.Hk, d), key ? 2 : 3);
+        } else {
+            const int row = i - 2 * key_rows;
+            const int64_t t = row / s.H;
+            float *to = s.q_out + (int64_t)row * s.D;
+            float *also = s.remember && t >= s.forget ? s.remember + (row - s.forget * s.H) * s.D : NULL;
+            bool bad = false;
+#pragma unroll 4
+            for (int d = lane; d < s.D; d += WARP) {
+                const float x = read(s.q, t, row % s.H, d);
+                bad |= !isfinite(x);
+                to[d] = x;
+                if (also)
+                    also[d] = x;
+            }
+            if (bad) {
+                *s.bad = 4 * s.number + 1;
+                __threadfence_system();
+            }
         }
-        s.q_out[i] = x;
-        if (s.remember && t >= s.forget)
-            s.remember[i - s.forget * q_row] = x;
     }
 }
 
@@ -86,6 +98,25 @@ __device__ double score_of(const task &s, const float *q, int hk, int64_t key)
     return sum;
 }
 
+/* The same by a whole warp: products side by side, they are exact in float64; then their sum in order. */
+__device__ double score_together(const task &s, const float *q, int hk, int64_t key, double *products, int lane)
+{
+    const int64_t row = (key * s.Hk + hk) * s.D;
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < D_MAX / WARP; i++) {
+        const int d = i * WARP + lane;
+        if (d < s.D)
+            products[d] = (double)q[d] * (double)load_value(s.keys, s.type, row + d);
+    }
+    __syncwarp();
+    double sum = 0.0;
+#pragma unroll 16
+    for (int d = 0; d < s.D; d++)
+        sum += products[d];
+    return sum;
+}
+
 __device__ void catch_up(const task &s, int64_t row)
 {
     const int lane = threadIdx.x % WARP, hk = (int)(row % s.H) / (s.H / s.Hk);
@@ -95,19 +126,27 @@ __device__ void catch_up(const task &s, int64_t row)
     warp_top top;
     top.clear();
     if (lane < s.top_k) {
-        top.pos = (int)hits[lane].pos;
-        top.score = top.pos < 0 ? -INFINITY : hits[lane].score;
+        const reattn_hit hit = hits[lane];
+        top.pos = (int)hit.pos;
+        top.score = top.pos < 0 ? -INFINITY : hit.score;
     }
     bool changed = false;
-    for (int64_t base = s.from; base < s.upto; base += WARP) {
-        const int64_t key = base + lane;
-        const double mine = key < s.upto ? score_of(s, s.x + row * s.D, hk, key) : 0.0;
-        for (int i = 0; i < WARP && base + i < s.upto; i++) {
-            const double score = __shfl_sync(ALL, mine, i);
-            if (!top.takes(score, (int)(base + i), s.top_k))
-                continue;
-            top.insert(score, (int)(base + i), lane);
-            changed = true;
+    auto learn = [&](double score, int64_t key) {
+        if (!top.takes(score, (int)key, s.top_k))
+            return;
+        top.insert(score, (int)key, lane);
+        changed = true;
+    };
+    if (s.upto - s.from <= FEW_KEYS) {
+        __shared__ double products[WARPS][D_MAX];
+        for (int64_t key = s.from; key < s.upto; key++)
+            learn(score_together(s, s.x + row * s.D, hk, key, products[threadIdx.x / WARP], lane), key);
+    } else {
+        for (int64_t base = s.from; base < s.upto; base += WARP) {
+            const int64_t key = base + lane;
+            const double mine = key < s.upto ? score_of(s, s.x + row * s.D, hk, key) : 0.0;
+            for (int i = 0; i < WARP && base + i < s.upto; i++)
+                learn(__shfl_sync(ALL, mine, i), base + i);
         }
     }
     if (changed)
@@ -133,8 +172,8 @@ extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stre
     s.k_out = (uint16_t *)l->k.at + l->n * l->Hk * l->D;
     s.v_out = (uint16_t *)l->v.at + l->n * l->Hk * l->D;
     s.q_out = a->q_out, s.remember = a->remember, s.bad = a->bad, s.top_k = a->top_k;
-    const int64_t values = a->T * (a->H > l->Hk ? a->H : l->Hk) * l->D;
-    s.copy_blocks = (unsigned)((values + THREADS - 1) / THREADS < 1024 ? (values + THREADS - 1) / THREADS : 1024);
+    const int64_t rows = a->T * (2 * l->Hk + a->H);
+    s.copy_blocks = (unsigned)REATTN__MIN((rows + WARPS - 1) / WARPS, (int64_t)1024);
     unsigned blocks = s.copy_blocks;
     if (a->window && a->window->n > 0 && a->upto > a->window->upto) {
         s.keys = (const uint16_t *)l->k.at + l->first * l->Hk * l->D;

@@ -69,6 +69,57 @@ template <int KIND> __device__ __forceinline__ uint16_t narrow(float x)
     return __bfloat16_as_ushort(__float2bfloat16_rn(x));
 }
 
+__device__ __forceinline__ uint32_t pack16(uint16_t lo, uint16_t hi)
+{
+    return lo | (uint32_t)hi << 16;
+}
+
+/* Pairs are taken eight at a time: 16 bytes of the first values and 16 of the second (neox), or 32 bytes in a row. */
+__device__ __forceinline__ bool pairs_aligned(const attention &a)
+{
+    return !a.neox || (a.n_rot / 2 % 8 == 0 && (a.D - a.n_rot) / 2 % 8 == 0);
+}
+template <int KIND> __device__ __forceinline__ void unpack(const uint4 &x, const uint4 &y, bool neox, float (&a)[8], float (&b)[8])
+{
+    const uint32_t w[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
+    if (neox) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            a[2 * i] = widen<KIND>((uint16_t)w[i]), a[2 * i + 1] = widen<KIND>((uint16_t)(w[i] >> 16));
+            b[2 * i] = widen<KIND>((uint16_t)w[4 + i]), b[2 * i + 1] = widen<KIND>((uint16_t)(w[4 + i] >> 16));
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            a[i] = widen<KIND>((uint16_t)w[i]), b[i] = widen<KIND>((uint16_t)(w[i] >> 16));
+    }
+}
+
+/* 2^x, with 0 for what underflows. */
+__device__ __forceinline__ float power_of_2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copies_close()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int N> __device__ __forceinline__ void copies_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+__device__ __forceinline__ uint32_t address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
 cudaError_t launch_few(const attention &a, cudaStream_t stream);
 cudaError_t launch_many(const attention &a, cudaStream_t stream);
 int few_splits(const attention &a, int SMs);

@@ -43,7 +43,7 @@ typedef struct reattn__cuda_attend_args {
 } reattn__cuda_attend_args;
 
 size_t reattn__cuda_attend_bytes(const reattn__cuda_attend_args *args);
-/* Queues two kernels for one query, three for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
+/* Queues two kernels for one query, four for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
 int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *stream, reattn_error *err);
 
 #ifdef __cplusplus

@@ -2,8 +2,10 @@
  * takes a part for several KV heads, so that they share the rotations, a warp a stretch of a KV head's keys for up to
  * GT of its query heads.
  *
- * A key lies in LANES lanes, eight pairs each: 16 bytes of the first values and 16 of the second. Scores of up to STEP
- * keys go to shared memory, then come their weights, then their values. */
+ * A key lies in LANES lanes, eight pairs each: 16 bytes of the first values and 16 of the second. What a lane will need
+ * it copies ahead into shared memory, its own 16-byte places in STAGES stages: no lane reads what another copied, so
+ * that nobody waits for anybody, and enough bytes are in flight. Each group of LANES lanes keeps a softmax of its own;
+ * they are joined at the end. */
 #include "attend.cuh"
 
 using namespace reattn_cuda;
@@ -11,11 +13,12 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { STEP = 64, WARPS_MAX = 16 };
+enum { WARPS_MAX = 16, STAGES = 3, KEYS_AHEAD = 2, SLOTS = 4 * KEYS_AHEAD /* 16-byte places of a lane in a stage */ };
 
 template <int D> struct shape {
     static constexpr int LANES = D == 96 ? 8 : D / 16; /* of a key; 6 of 8 work where D is 96 */
-    static constexpr int KEYS = WARP / LANES;          /* at once */
+    static constexpr int KEYS = WARP / LANES;          /* side by side */
+    static constexpr int STEP = KEYS * KEYS_AHEAD;     /* of a stage, 32 is a multiple of it */
 };
 
 /* What a block does. */
@@ -25,46 +28,41 @@ struct share {
     int parts;  /* warps of a unit */
 };
 
-/* Eight pairs from 16-bit values: x the first values, y the second (neox), or x and y 16 values in a row. */
-template <int KIND> __device__ __forceinline__ void unpack(const uint4 &x, const uint4 &y, bool neox, float (&a)[8], float (&b)[8])
-{
-    const uint32_t w[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
-    if (neox) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            a[2 * i] = widen<KIND>((uint16_t)w[i]), a[2 * i + 1] = widen<KIND>((uint16_t)(w[i] >> 16));
-            b[2 * i] = widen<KIND>((uint16_t)w[4 + i]), b[2 * i + 1] = widen<KIND>((uint16_t)(w[4 + i] >> 16));
-        }
-    } else {
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            a[i] = widen<KIND>((uint16_t)w[i]), b[i] = widen<KIND>((uint16_t)(w[i] >> 16));
-    }
-}
-
-__device__ __forceinline__ uint4 load16(const uint16_t *p)
-{
-    uint4 x;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(p));
-    return x;
-}
-
 /* Eight values in a row of pairs that are not aligned to 16 bytes. */
 __device__ __noinline__ uint4 gather16(const attention &a, const uint16_t *row, int first_pair, bool second)
 {
     uint32_t w[4];
-    for (int i = 0; i < 8; i++) {
-        const int p = first_pair + i;
-        const uint32_t x = row[pair_first(a, p) + (second ? pair_step(a, p) : 0)];
-        w[i / 2] = i % 2 ? w[i / 2] | x << 16 : x;
+    for (int i = 0; i < 4; i++) {
+        const int p = first_pair + 2 * i;
+        w[i] = pack16(row[pair_first(a, p) + (second ? pair_step(a, p) : 0)],
+                      row[pair_first(a, p + 1) + (second ? pair_step(a, p + 1) : 0)]);
     }
     return {w[0], w[1], w[2], w[3]};
 }
 
-template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(attention a, share sh)
+/* Pairs 4c .. 4c + 3 of the eight in the places x and x + WARP. */
+template <int KIND> __device__ __forceinline__ void unpack4(const uint4 *x, int c, bool neox, float (&a)[4], float (&b)[4])
+{
+    if (neox) {
+        const uint2 v = *((const uint2 *)x + c), w = *((const uint2 *)(x + WARP) + c);
+        a[0] = widen<KIND>((uint16_t)v.x), a[1] = widen<KIND>((uint16_t)(v.x >> 16));
+        a[2] = widen<KIND>((uint16_t)v.y), a[3] = widen<KIND>((uint16_t)(v.y >> 16));
+        b[0] = widen<KIND>((uint16_t)w.x), b[1] = widen<KIND>((uint16_t)(w.x >> 16));
+        b[2] = widen<KIND>((uint16_t)w.y), b[3] = widen<KIND>((uint16_t)(w.y >> 16));
+    } else {
+        const uint4 v = x[c * WARP];
+        const uint32_t w[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a[i] = widen<KIND>((uint16_t)w[i]), b[i] = widen<KIND>((uint16_t)(w[i] >> 16));
+    }
+}
+
+template <int D, int KIND, int GT>
+__global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_constant__ attention a, share sh)
 {
     typedef shape<D> S;
-    extern __shared__ __align__(16) float shared[];
+    extern __shared__ __align__(128) char raw[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int in_key = lane % S::LANES, key_at = lane / S::LANES;
     const bool works = in_key * 16 < D;
@@ -72,9 +70,46 @@ template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *
     const int unit = blockIdx.y * sh.units + unit_at, hk = unit / sh.groups;
     const int first_head = hk * a.g + unit % sh.groups * GT, heads = min(GT, (hk + 1) * a.g - first_head);
     const int count = scope_count(a, hk);
-    float *turned = shared + unit_at * GT * D;                                            /* [GT][4][D / 16][4] */
-    float *score = shared + sh.units * GT * D + warp * GT * STEP;                         /* [GT][STEP] */
-    float *state = shared + sh.units * GT * D + sh.units * sh.parts * GT * STEP;          /* [warps][GT][D + 2] */
+    uint4 *ahead = (uint4 *)raw + warp * STAGES * SLOTS * WARP + lane; /* [STAGES][SLOTS][WARP] */
+    float *turned = (float *)(raw + sh.units * sh.parts * STAGES * SLOTS * WARP * 16) + unit_at * GT * D; /* [GT][4][D / 16][4] */
+
+    const bool neox = a.neox, aligned = pairs_aligned(a);
+    const int x_at = pair_first(a, in_key * 8), y_at = neox ? x_at + pair_step(a, in_key * 8) : x_at + 8;
+    const int per_block = (count + a.splits - 1) / a.splits, block_end = min(count, ((int)blockIdx.x + 1) * per_block);
+    const int per_warp = (per_block + sh.parts - 1) / sh.parts;
+    const int begin = blockIdx.x * per_block + part * per_warp, end = min(block_end, begin + per_warp);
+    const int64_t pitch = (int64_t)a.Hk * D;
+    const uint16_t *keys = a.k + hk * D, *values = a.v + hk * D + (works ? in_key * 8 : 0);
+
+    /* Tokens of 32 keys, a lane each: those that are copied now and, for positions, those that are worked on. */
+    auto look_up = [&](int first) { return first + lane < end ? scope_token(a, hk, first + lane) : 0; };
+    int copied = begin < end ? look_up(begin) : 0, worked = copied;
+    auto copy = [&](int first, int stage) {
+        if (first < end) {
+            if ((first - begin) % WARP == 0 && first > begin)
+                copied = look_up(first);
+#pragma unroll
+            for (int u = 0; u < KEYS_AHEAD; u++) {
+                const int i = first + u * S::KEYS + key_at;
+                const int64_t at = __shfl_sync(ALL, copied, (i - begin) % WARP) * pitch;
+                const bool there = works && i < end;
+                uint4 *to = ahead + (stage * SLOTS + u * 4) * WARP;
+                if (aligned) {
+                    copy16(address(to), keys + (there ? at + x_at : 0), there);
+                    copy16(address(to + WARP), keys + (there ? at + y_at : 0), there);
+                } else {
+                    to[0] = there ? gather16(a, keys + at, in_key * 8, false) : uint4{0, 0, 0, 0};
+                    to[WARP] = there ? gather16(a, keys + at, in_key * 8, true) : uint4{0, 0, 0, 0};
+                }
+                copy16(address(to + 2 * WARP), values + (there ? at : 0), there);
+                copy16(address(to + 3 * WARP), values + (there ? at + D / 2 : 0), there);
+            }
+        }
+        copies_close();
+    };
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++)
+        copy(begin + i * S::STEP, i);
 
     /* The unit's queries, rotated, in the order in which lanes hold pairs: values 4c .. 4c + 3 of all lanes together. */
     const float *cs = a.cs + query_position(a, count, 0) * D;
@@ -93,14 +128,6 @@ template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *
     }
     __syncthreads();
 
-    const bool neox = a.neox, aligned = !neox || (a.n_rot / 2 % 8 == 0 && (a.D - a.n_rot) / 2 % 8 == 0);
-    const int x_at = pair_first(a, in_key * 8), y_at = neox ? x_at + pair_step(a, in_key * 8) : x_at + 8;
-    const int per_block = (count + a.splits - 1) / a.splits, block_end = min(count, ((int)blockIdx.x + 1) * per_block);
-    const int per_warp = (per_block + sh.parts - 1) / sh.parts;
-    const int begin = blockIdx.x * per_block + part * per_warp, end = min(block_end, begin + per_warp);
-    const int64_t pitch = (int64_t)a.Hk * D;
-    const uint16_t *keys = a.k + hk * D, *values = a.v + hk * D + (works ? in_key * 8 : 0);
-
     float o[GT][16], m[GT], l[GT];
 #pragma unroll
     for (int h = 0; h < GT; h++) {
@@ -110,127 +137,115 @@ template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *
         for (int i = 0; i < 16; i++)
             o[h][i] = 0;
     }
-    for (int first = begin; first < end; first += STEP) {
-        const int n = min((int)STEP, end - first);
-        const int token[2] = {lane < n ? scope_token(a, hk, first + lane) : 0,
-                              WARP + lane < n ? scope_token(a, hk, first + WARP + lane) : 0};
-        auto token_of = [&](int key) {
-            const int x = __shfl_sync(ALL, token[0], key % WARP), y = __shfl_sync(ALL, token[1], key % WARP);
-            return key < WARP ? x : y;
-        };
-        constexpr int AHEAD = 2;
+    int stage = 0, next_stage = STAGES - 1;
 #pragma unroll 1
-        for (int base = 0; base < n; base += AHEAD * S::KEYS) {
-            uint4 x[AHEAD], y[AHEAD];
-            int tok[AHEAD];
+    for (int first = begin; first < end; first += S::STEP) {
+        copy(first + (STAGES - 1) * S::STEP, next_stage);
+        copies_wait<STAGES - 1>();
+        if ((first - begin) % WARP == 0 && first > begin && a.original)
+            worked = look_up(first);
+        const uint4 *here = ahead + stage * SLOTS * WARP;
+        float sum[KEYS_AHEAD][GT];
+        const float4 *turn[KEYS_AHEAD];
 #pragma unroll
-            for (int u = 0; u < AHEAD; u++) {
-                const int key = base + u * S::KEYS + key_at;
-                tok[u] = token_of(min(key, n - 1));
-                x[u] = y[u] = {0, 0, 0, 0};
-                if (works && aligned) {
-                    x[u] = load16(keys + tok[u] * pitch + x_at);
-                    y[u] = load16(keys + tok[u] * pitch + y_at);
-                } else if (works) {
-                    x[u] = gather16(a, keys + tok[u] * pitch, in_key * 8, false);
-                    y[u] = gather16(a, keys + tok[u] * pitch, in_key * 8, true);
+        for (int u = 0; u < KEYS_AHEAD; u++) {
+            const int i = min(first + u * S::KEYS + key_at, end - 1);
+            const int64_t pos = a.original ? __shfl_sync(ALL, worked, (i - begin) % WARP) : i;
+            turn[u] = (const float4 *)(a.cs + pos * D + (works ? in_key * 8 : 0));
+#pragma unroll
+            for (int h = 0; h < GT; h++)
+                sum[u][h] = 0;
+        }
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            float p[KEYS_AHEAD][4], r[KEYS_AHEAD][4];
+#pragma unroll
+            for (int u = 0; u < KEYS_AHEAD; u++) {
+                unpack4<KIND>(here + u * 4 * WARP, c, neox, p[u], r[u]);
+                const float4 cosine = __ldg(turn[u] + c), sine = __ldg(turn[u] + D / 8 + c);
+                const float co[4] = {cosine.x, cosine.y, cosine.z, cosine.w}, si[4] = {sine.x, sine.y, sine.z, sine.w};
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float x = p[u][i], y = r[u][i];
+                    p[u][i] = x * co[i] - y * si[i];
+                    r[u][i] = x * si[i] + y * co[i];
                 }
             }
 #pragma unroll
-            for (int u = 0; u < AHEAD; u++) {
-                const int key = base + u * S::KEYS + key_at;
-                float p[8], r[8], sum[GT];
-                unpack<KIND>(x[u], y[u], neox, p, r);
-                const int64_t pos = a.original ? tok[u] : first + min(key, n - 1);
-                const float4 *turn = (const float4 *)(a.cs + pos * D + (works ? in_key * 8 : 0));
+            for (int h = 0; h < GT; h++) {
+                const int at = h * D + (c * (D / 16) + (works ? in_key : 0)) * 4;
+                const float4 x = *(const float4 *)(turned + at), y = *(const float4 *)(turned + at + D / 2);
 #pragma unroll
-                for (int h = 0; h < GT; h++)
-                    sum[h] = 0;
-#pragma unroll
-                for (int c = 0; c < 2; c++) {
-                    const float4 cosine = __ldg(turn + c), sine = __ldg(turn + D / 8 + c);
-                    const float co[4] = {cosine.x, cosine.y, cosine.z, cosine.w}, si[4] = {sine.x, sine.y, sine.z, sine.w};
-                    float e[4], f[4];
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        e[i] = p[c * 4 + i] * co[i] - r[c * 4 + i] * si[i];
-                        f[i] = p[c * 4 + i] * si[i] + r[c * 4 + i] * co[i];
-                    }
-#pragma unroll
-                    for (int h = 0; h < GT; h++) {
-                        const int at = h * D + (c * (D / 16) + (works ? in_key : 0)) * 4;
-                        const float4 q0 = *(const float4 *)(turned + at), q1 = *(const float4 *)(turned + at + D / 2);
-                        sum[h] += e[0] * q0.x + e[1] * q0.y + e[2] * q0.z + e[3] * q0.w;
-                        sum[h] += f[0] * q1.x + f[1] * q1.y + f[2] * q1.z + f[3] * q1.w;
-                    }
-                }
-#pragma unroll
-                for (int h = 0; h < GT; h++) {
-                    if (!works)
-                        sum[h] = 0;
-#pragma unroll
-                    for (int i = S::LANES / 2; i > 0; i /= 2)
-                        sum[h] += __shfl_xor_sync(ALL, sum[h], i);
-                    if (in_key == 0 && key < n)
-                        score[h * STEP + key] = sum[h];
+                for (int u = 0; u < KEYS_AHEAD; u++) {
+                    sum[u][h] += p[u][0] * x.x + p[u][1] * x.y + p[u][2] * x.z + p[u][3] * x.w;
+                    sum[u][h] += r[u][0] * y.x + r[u][1] * y.y + r[u][2] * y.z + r[u][3] * y.w;
                 }
             }
         }
-        __syncwarp();
+        bool higher = false;
+        float top[GT];
 #pragma unroll
         for (int h = 0; h < GT; h++) {
-            const float x = lane < n ? score[h * STEP + lane] : -INFINITY;
-            const float y = WARP + lane < n ? score[h * STEP + WARP + lane] : -INFINITY;
-            float top = fmaxf(m[h], fmaxf(x, y));
-            for (int i = WARP / 2; i > 0; i /= 2)
-                top = fmaxf(top, __shfl_xor_sync(ALL, top, i));
-            const float px = exp2f(x - top), py = exp2f(y - top), shrink = exp2f(m[h] - top);
-            float sum = px + py;
-            for (int i = WARP / 2; i > 0; i /= 2)
-                sum += __shfl_xor_sync(ALL, sum, i);
-            l[h] = l[h] * shrink + sum;
-            m[h] = top;
-            score[h * STEP + lane] = px;
-            score[h * STEP + WARP + lane] = py;
+            top[h] = m[h];
 #pragma unroll
-            for (int i = 0; i < 16; i++)
-                o[h][i] *= shrink;
-        }
-        __syncwarp();
-#pragma unroll 1
-        for (int base = 0; base < n; base += AHEAD * S::KEYS) {
-            uint4 x[AHEAD], y[AHEAD];
+            for (int u = 0; u < KEYS_AHEAD; u++) {
 #pragma unroll
-            for (int u = 0; u < AHEAD; u++) {
-                const uint16_t *row = values + token_of(min(base + u * S::KEYS + key_at, n - 1)) * pitch;
-                x[u] = load16(row);
-                y[u] = load16(row + D / 2);
+                for (int i = S::LANES / 2; i > 0; i /= 2)
+                    sum[u][h] += __shfl_xor_sync(ALL, sum[u][h], i);
+                if (first + u * S::KEYS + key_at >= end)
+                    sum[u][h] = -INFINITY;
+                top[h] = fmaxf(top[h], sum[u][h]);
             }
+            higher |= top[h] > m[h];
+        }
+        if (__any_sync(ALL, higher)) {
 #pragma unroll
-            for (int u = 0; u < AHEAD; u++) {
-                const int key = base + u * S::KEYS + key_at; /* past n: its weight is 0 up to STEP, and it may reach it */
-                float p[8], r[8];
-                unpack<KIND>(x[u], y[u], true, p, r);
+            for (int h = 0; h < GT; h++) {
+                const float shrink = top[h] > m[h] ? power_of_2(m[h] - top[h]) : 1.0f;
+                l[h] *= shrink;
+                m[h] = top[h];
 #pragma unroll
-                for (int h = 0; h < GT; h++) {
-                    const float w = key < n ? score[h * STEP + key] : 0.0f;
+                for (int i = 0; i < 16; i++)
+                    o[h][i] *= shrink;
+            }
+        }
 #pragma unroll
-                    for (int i = 0; i < 8; i++) {
-                        o[h][i] += w * p[i];
-                        o[h][8 + i] += w * r[i];
-                    }
+        for (int u = 0; u < KEYS_AHEAD; u++) {
+            float x[8], y[8];
+            unpack<KIND>(here[(u * 4 + 2) * WARP], here[(u * 4 + 3) * WARP], true, x, y);
+#pragma unroll
+            for (int h = 0; h < GT; h++) {
+                const float w = sum[u][h] == -INFINITY ? 0.0f : power_of_2(sum[u][h] - m[h]);
+                l[h] += w;
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    o[h][i] += w * x[i];
+                    o[h][8 + i] += w * y[i];
                 }
             }
         }
-        __syncwarp();
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+        next_stage = next_stage + 1 == STAGES ? 0 : next_stage + 1;
     }
+    copies_wait<0>();
+    __syncthreads(); /* what was copied ahead makes room for states */
 
-    /* Over the keys of the warp, then over the warps of the unit. */
-    float *mine = state + warp * GT * (D + 2);
+    /* Over the groups of lanes, then over the warps of the unit. */
+    float *state = (float *)raw, *mine = state + warp * GT * (D + 2);
 #pragma unroll
     for (int h = 0; h < GT; h++) {
+        float top = m[h];
+#pragma unroll
+        for (int step = S::LANES; step < WARP; step *= 2)
+            top = fmaxf(top, __shfl_xor_sync(ALL, top, step));
+        const float f = m[h] == -INFINITY ? 0.0f : power_of_2(m[h] - top);
+        l[h] *= f;
+#pragma unroll
+        for (int step = S::LANES; step < WARP; step *= 2)
+            l[h] += __shfl_xor_sync(ALL, l[h], step);
 #pragma unroll
         for (int i = 0; i < 16; i++) {
+            o[h][i] *= f;
 #pragma unroll
             for (int step = S::LANES; step < WARP; step *= 2)
                 o[h][i] += __shfl_xor_sync(ALL, o[h][i], step);
@@ -238,7 +253,7 @@ template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *
                 mine[h * (D + 2) + i / 8 * (D / 2) + in_key * 8 + i % 8] = o[h][i];
         }
         if (lane == 0) {
-            mine[h * (D + 2) + D] = m[h];
+            mine[h * (D + 2) + D] = top;
             mine[h * (D + 2) + D + 1] = l[h];
         }
     }
@@ -251,7 +266,7 @@ template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *
             top = fmaxf(top, of_unit[(w * GT + h) * (D + 2) + D]);
         for (int w = 0; w < sh.parts && top > -INFINITY; w++) {
             const float *x = of_unit + (w * GT + h) * (D + 2);
-            const float f = exp2f(x[D] - top);
+            const float f = power_of_2(x[D] - top);
             sum += f * x[d];
             weight += f * x[D + 1];
         }
@@ -262,34 +277,44 @@ template <int D, int KIND, int GT> __global__ void __launch_bounds__(WARPS_MAX *
     }
 }
 
-share share_of(const attention &a, int gt)
+int group_of(const attention &a)
 {
+    return a.g == 1 ? 1 : a.g == 2 ? 2 : 4;
+}
+
+size_t shared_bytes(const attention &a, const share &s)
+{
+    return (size_t)s.units * (s.parts * STAGES * SLOTS * WARP * 16 + sizeof(float) * group_of(a) * a.D);
+}
+
+/* Units so that a block has up to eight; as many warps as shared memory has room for. */
+share share_of(const attention &a)
+{
+    int device = 0, most = 0;
+    if (cudaGetDevice(&device) == cudaSuccess)
+        (void)cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     share s;
-    s.groups = (a.g + gt - 1) / gt;
+    s.groups = (a.g + group_of(a) - 1) / group_of(a);
     const int alike = (a.lists > 1 ? 1 : a.Hk) * s.groups; /* units that a block may hold */
     s.units = 1;
     for (int i = 2; i <= 8; i++)
         if (alike % i == 0)
             s.units = i;
     s.parts = WARPS_MAX / s.units;
+    while (s.parts > 1 && shared_bytes(a, s) > (size_t)most)
+        s.parts--;
     return s;
-}
-
-int group_of(const attention &a)
-{
-    return a.g == 1 ? 1 : a.g == 2 ? 2 : 4;
 }
 
 template <int D, int KIND, int GT> cudaError_t launch(const attention &a, cudaStream_t stream)
 {
-    const share s = share_of(a, GT);
-    const int warps = s.units * s.parts;
-    const size_t shared = sizeof(float) * (s.units * GT * D + warps * GT * STEP + warps * GT * (D + 2));
+    const share s = share_of(a);
+    const size_t shared = shared_bytes(a, s);
     cudaError_t code =
         cudaFuncSetAttribute(few_kernel<D, KIND, GT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (code != cudaSuccess)
         return code;
-    few_kernel<D, KIND, GT><<<dim3(a.splits, a.Hk * s.groups / s.units), warps * WARP, shared, stream>>>(a, s);
+    few_kernel<D, KIND, GT><<<dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP, shared, stream>>>(a, s);
     return cudaGetLastError();
 }
 
@@ -317,7 +342,7 @@ namespace reattn_cuda
 
 int few_splits(const attention &a, int SMs)
 {
-    const share s = share_of(a, group_of(a));
+    const share s = share_of(a);
     const int blocks = a.Hk * s.groups / s.units;
     return SMs / blocks > 1 ? SMs / blocks : 1;
 }

@@ -25,28 +25,12 @@ template <int D> struct shape {
 
 /* ---------------------------------------------------------------------------------------------- rotation ------- */
 
-__device__ __forceinline__ float warp_max(float x)
+/* Eight pairs of a key, wherever they lie. */
+template <int KIND> __device__ void turn_pairs(const attention &a, const uint16_t *k, const float *cs, uint16_t *out, int first)
 {
-    for (int i = WARP / 2; i > 0; i /= 2)
-        x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
-    return x;
-}
-
-/* A warp takes a key of the scope, or a query row. */
-template <int KIND> __global__ void turn_kernel(attention a, int64_t key_rows)
-{
-    const int lane = threadIdx.x % WARP;
-    int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     const int half = a.D / 2;
-    if (at < key_rows) {
-        const int hk = (int)(at / a.most), i = (int)(at % a.most);
-        if (i >= scope_count(a, hk))
-            return;
-        const int64_t token = scope_token(a, hk, i);
-        const uint16_t *k = a.k + (token * a.Hk + hk) * a.D;
-        const float *cs = a.cs + (a.original ? token : i) * a.D;
-        uint16_t *out = a.k_turned + at * a.D;
-        for (int p = lane; p < half; p += WARP) {
+    if (!pairs_aligned(a)) {
+        for (int p = first; p < first + 8; p++) {
             const int x = pair_first(a, p), y = x + pair_step(a, p);
             const float u = widen<KIND>(k[x]), w = widen<KIND>(k[y]), c = cs[p], s = cs[half + p];
             out[x] = narrow<KIND>(u * c - w * s);
@@ -54,25 +38,82 @@ template <int KIND> __global__ void turn_kernel(attention a, int64_t key_rows)
         }
         return;
     }
-    at -= key_rows;
+    const int x_at = pair_first(a, first), y_at = a.neox ? x_at + pair_step(a, first) : x_at + 8;
+    float u[8], w[8];
+    uint16_t x[8], y[8];
+    unpack<KIND>(*(const uint4 *)(k + x_at), *(const uint4 *)(k + y_at), a.neox, u, w);
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+        const float4 c = *(const float4 *)(cs + first + i), s = *(const float4 *)(cs + half + first + i);
+        const float co[4] = {c.x, c.y, c.z, c.w}, si[4] = {s.x, s.y, s.z, s.w};
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            x[i + j] = narrow<KIND>(u[i + j] * co[j] - w[i + j] * si[j]);
+            y[i + j] = narrow<KIND>(u[i + j] * si[j] + w[i + j] * co[j]);
+        }
+    }
+    uint4 to[2];
+    uint32_t *words = (uint32_t *)to;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        words[i] = a.neox ? pack16(x[2 * i], x[2 * i + 1]) : pack16(x[i], y[i]);
+        words[4 + i] = a.neox ? pack16(y[2 * i], y[2 * i + 1]) : pack16(x[4 + i], y[4 + i]);
+    }
+    *(uint4 *)(out + x_at) = to[0];
+    *(uint4 *)(out + y_at) = to[1];
+}
+
+/* A thread takes eight pairs of a key of the scope; those of a KV head follow each other. */
+template <int KIND> __global__ void turn_keys_kernel(attention a)
+{
+    const int per = a.D / 16, hk = blockIdx.y;
+    const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, i = at / per;
+    if (i >= scope_count(a, hk))
+        return;
+    const int64_t token = scope_token(a, hk, (int)i);
+    turn_pairs<KIND>(a, a.k + (token * a.Hk + hk) * a.D, a.cs + (a.original ? token : i) * a.D,
+                     a.k_turned + (hk * a.most + i) * a.D, (int)(at % per) * 8);
+}
+
+__device__ __forceinline__ float warp_max(float x)
+{
+    for (int i = WARP / 2; i > 0; i /= 2)
+        x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
+    return x;
+}
+
+/* A warp takes a query row. */
+template <int KIND> __global__ void turn_queries_kernel(attention a)
+{
+    const int lane = threadIdx.x % WARP, half = a.D / 2;
+    const int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     if (at >= a.rows)
         return;
     const int64_t per_head = a.T * a.g, hk = at / per_head, t = at % per_head / a.g;
     const float *q = a.q + (t * a.H + hk * a.g + at % a.g) * a.D;
     const float *cs = a.cs + query_position(a, scope_count(a, (int)hk), t) * a.D;
-    float most = 0;
-    for (int p = lane; p < half; p += WARP) {
-        const int x = pair_first(a, p), y = x + pair_step(a, p);
-        const float u = q[x], w = q[y], c = cs[p], s = cs[half + p];
-        most = fmaxf(most, fmaxf(fabsf(u * c - w * s), fabsf(u * s + w * c)));
+    float most = 0, x[4], y[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int p = i * WARP + lane;
+        if (p >= half)
+            break;
+        const int from = pair_first(a, p);
+        const float u = q[from], w = q[from + pair_step(a, p)], c = cs[p], s = cs[half + p];
+        x[i] = u * c - w * s;
+        y[i] = u * s + w * c;
+        most = fmaxf(most, fmaxf(fabsf(x[i]), fabsf(y[i])));
     }
     most = warp_max(most);
     const float size = most > 1e-30f && most < 1e38f ? exp2f((float)ilogbf(most)) : 1.0f;
-    for (int p = lane; p < half; p += WARP) {
-        const int x = pair_first(a, p), y = x + pair_step(a, p);
-        const float u = q[x], w = q[y], c = cs[p], s = cs[half + p];
-        a.q_turned[at * a.D + x] = narrow<KIND>((u * c - w * s) / size);
-        a.q_turned[at * a.D + y] = narrow<KIND>((u * s + w * c) / size);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int p = i * WARP + lane;
+        if (p >= half)
+            break;
+        const int from = pair_first(a, p);
+        a.q_turned[at * a.D + from] = narrow<KIND>(x[i] / size);
+        a.q_turned[at * a.D + from + pair_step(a, p)] = narrow<KIND>(y[i] / size);
     }
     if (lane == 0)
         a.q_scale[at] = size * (a.scale * LOG2_E);
@@ -80,22 +121,6 @@ template <int KIND> __global__ void turn_kernel(attention a, int64_t key_rows)
 
 /* -------------------------------------------------------------------------------------------- instructions ----- */
 
-__device__ __forceinline__ uint32_t address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool there)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void copies_close()
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int N> __device__ __forceinline__ void copies_wait()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
 __device__ __forceinline__ void matrices(uint32_t (&x)[4], uint32_t from)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -194,7 +219,7 @@ __global__ void __launch_bounds__(THREADS, D == 256 ? 1 : 2) flash_kernel(const 
             const int row = first_row + (warp * MT + i) * 16 + lane / 4 + j * 8;
             m[i][j] = -INFINITY;
             l[i][j] = 0;
-            size[i][j] = row < rows ? a.q_scale[(int64_t)hk * rows + row] : 0.0f;
+            size[i][j] = row < rows ? a.q_scale[(int64_t)hk * rows + row] : 1.0f;
             sees[i][j] = seen_by_0 + min(row, rows - 1) / a.g;
         }
 #pragma unroll
@@ -247,26 +272,25 @@ __global__ void __launch_bounds__(THREADS, D == 256 ? 1 : 2) flash_kernel(const 
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     const int key = tile * BN + n * 8 + lane % 4 * 2 + j % 2;
-                    s[i][n][j] *= size[i][j / 2];
                     if (!all_seen && key > sees[i][j / 2])
                         s[i][n][j] = -INFINITY;
                     top[j / 2] = fmaxf(top[j / 2], s[i][n][j]);
                 }
-            float shrink[2], sum[2] = {0, 0};
+            float shrink[2], sum[2] = {0, 0}; /* highest scores are kept unscaled: scales are not negative */
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 top[j] = fmaxf(top[j], __shfl_xor_sync(ALL, top[j], 1));
                 top[j] = fmaxf(top[j], __shfl_xor_sync(ALL, top[j], 2));
                 /* Where nothing was seen yet all weights are to be 0, not NaN. */
-                shrink[j] = top[j] == -INFINITY ? 1.0f : exp2f(m[i][j] - top[j]);
+                shrink[j] = top[j] == -INFINITY ? 1.0f : power_of_2((m[i][j] - top[j]) * size[i][j]);
                 m[i][j] = top[j];
-                top[j] = top[j] == -INFINITY ? 0.0f : top[j];
+                top[j] = top[j] == -INFINITY ? 0.0f : top[j] * size[i][j];
             }
 #pragma unroll
             for (int n = 0; n < BN / 8; n++) {
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    s[i][n][j] = exp2f(s[i][n][j] - top[j / 2]);
+                    s[i][n][j] = power_of_2(s[i][n][j] * size[i][j / 2] - top[j / 2]);
                     sum[j / 2] += s[i][n][j];
                 }
                 p[i][n / 2][n % 2 * 2] = pack<KIND>(s[i][n][0], s[i][n][1]);
@@ -307,7 +331,7 @@ __global__ void __launch_bounds__(THREADS, D == 256 ? 1 : 2) flash_kernel(const 
                 continue;
             const int64_t to = split * a.rows + (int64_t)(row / a.g) * a.H + hk * a.g + row % a.g;
             if (lane % 4 == 0)
-                a.ml[to] = {m[i][j], l[i][j]};
+                a.ml[to] = {m[i][j] == -INFINITY ? m[i][j] : m[i][j] * size[i][j], l[i][j]};
 #pragma unroll
             for (int n = 0; n < D / 8; n++)
                 *(float2 *)(a.o + to * D + n * 8 + lane % 4 * 2) = {o[i][n][j * 2], o[i][n][j * 2 + 1]};
@@ -317,8 +341,9 @@ __global__ void __launch_bounds__(THREADS, D == 256 ? 1 : 2) flash_kernel(const 
 template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t stream)
 {
     typedef shape<D> S;
-    const int64_t key_rows = a.Hk * a.most, turns = key_rows + a.rows;
-    turn_kernel<KIND><<<(unsigned)((turns + 7) / 8), 256, 0, stream>>>(a, key_rows);
+    const int64_t threads = a.most * (D / 16);
+    turn_keys_kernel<KIND><<<dim3((unsigned)((threads + 255) / 256), a.Hk), 256, 0, stream>>>(a);
+    turn_queries_kernel<KIND><<<(unsigned)((a.rows + 7) / 8), 256, 0, stream>>>(a);
     cudaError_t code =
         cudaFuncSetAttribute(flash_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::SHARED);
     if (code != cudaSuccess)

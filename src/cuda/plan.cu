@@ -14,7 +14,7 @@ namespace
 
 typedef unsigned long long u64;
 
-enum { THREADS = 1024, WARPS = THREADS / WARP, BINS = THREADS, LISTED = REATTN__CUDA_SPANS_MAX, EMPTY = -1 };
+enum { THREADS = 1024, WARPS = THREADS / WARP, BINS = THREADS, LISTED = REATTN__CUDA_SPANS_MAX, EMPTY = -1, CACHED = LISTED / THREADS, BATCH = 8 };
 enum { MASS_UNIT = 44, MASS_BIN = 37 }; /* a whole vote is 2^44; 128 bins a vote */
 
 template <bool MASS> struct vote_type {
@@ -134,7 +134,8 @@ template <bool MASS> __global__ void cast_kernel(task t)
 /* ------------------------------------------------------------------------------------------ one block -------- */
 
 struct shared_part {
-    int sums[WARPS], hist[BINS + 1];
+    u64 high[WARPS], low[WARPS];
+    int sums[3][WARPS], hist[BINS + 1];
     int listed, kept, bin, above;
 };
 
@@ -143,9 +144,43 @@ __device__ int block_sum(int x, shared_part &s)
     x = __reduce_add_sync(ALL, x);
     __syncthreads();
     if (threadIdx.x % WARP == 0)
-        s.sums[threadIdx.x / WARP] = x;
+        s.sums[0][threadIdx.x / WARP] = x;
     __syncthreads();
-    return __reduce_add_sync(ALL, s.sums[threadIdx.x % WARP]);
+    return __reduce_add_sync(ALL, s.sums[0][threadIdx.x % WARP]);
+}
+
+__device__ void block_sums(int (&x)[3], shared_part &s)
+{
+    for (int i = 0; i < 3; i++)
+        x[i] = __reduce_add_sync(ALL, x[i]);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        for (int i = 0; i < 3; i++)
+            s.sums[i][threadIdx.x / WARP] = x[i];
+    __syncthreads();
+    for (int i = 0; i < 3; i++)
+        x[i] = __reduce_add_sync(ALL, s.sums[i][threadIdx.x % WARP]);
+}
+
+/* The highest and the lowest of a block. */
+__device__ void block_range(u64 &high, u64 &low, shared_part &s)
+{
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = WARP / 2; i > 0; i /= 2) {
+            high = max(high, __shfl_xor_sync(ALL, high, i));
+            low = min(low, __shfl_xor_sync(ALL, low, i));
+        }
+        if (turn == 1)
+            return;
+        __syncthreads();
+        if (threadIdx.x % WARP == 0) {
+            s.high[threadIdx.x / WARP] = high;
+            s.low[threadIdx.x / WARP] = low;
+        }
+        __syncthreads();
+        high = s.high[threadIdx.x % WARP];
+        low = s.low[threadIdx.x % WARP];
+    }
 }
 
 /* The sum of x of the threads before this one; *all gets that of all. */
@@ -159,30 +194,74 @@ __device__ int block_scan(int x, shared_part &s, int *all)
     }
     __syncthreads();
     if (lane == WARP - 1)
-        s.sums[warp] = sum;
+        s.sums[0][warp] = sum;
     __syncthreads();
-    const int other = s.sums[lane];
+    const int other = s.sums[0][lane];
     *all = __reduce_add_sync(ALL, other);
     return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
 }
 
 /* The largest x (or one that cuts as well) that at least `need` of the n values reach; *reach gets how many do. Values
- * of 0 are out of the race, `need` is at least 1. */
-template <class value> __device__ u64 threshold(value of, int n, int need, int top_bit, shared_part &s, int *reach)
+ * of 0 are out of the race, `need` is at least 1. Two bits at a time, from the first in which values differ. */
+template <class value> __device__ u64 threshold(value of, int n, int need, shared_part &s, int *reach)
 {
-    u64 x = 0;
-    for (int bit = top_bit; bit >= 0; bit--) {
-        const u64 next = x | 1ull << bit;
-        int mine = 0;
-        for (int i = threadIdx.x; i < n; i += THREADS)
-            mine += of(i) >= next;
-        mine = block_sum(mine, s);
-        if (mine >= need) {
-            x = next;
-            *reach = mine;
+    u64 high = 0, low = ~0ull, mine[CACHED];
+    for (int c = 0; c < CACHED; c++)
+        mine[c] = 0;
+    const bool cached = n <= CACHED * THREADS;
+    for (int i = threadIdx.x, c = 0; i < n; i += THREADS, c++) {
+        const u64 v = of(i);
+        if (cached)
+#pragma unroll
+            for (int j = 0; j < CACHED; j++)
+                if (j == c)
+                    mine[j] = v;
+        if (v > 0) {
+            high = max(high, v);
+            low = min(low, v);
         }
-        if (mine == need)
-            break;
+    }
+    block_range(high, low, s);
+    if (high == low) { /* all are equal: all reach it */
+        int all = 0;
+        for (int i = threadIdx.x; i < n; i += THREADS)
+            all += of(i) > 0;
+        *reach = block_sum(all, s);
+        return high;
+    }
+    int bit = (63 - __clzll((long long)(high ^ low))) | 1; /* the upper one of the first two bits */
+    u64 x = bit < 63 ? high >> (bit + 1) << (bit + 1) : 0;
+    *reach = 0;
+    for (; bit > 0 && *reach != need; bit -= 2) {
+        const u64 step = 1ull << (bit - 1);
+        int count[3] = {0, 0, 0};
+        if (cached) {
+#pragma unroll
+            for (int c = 0; c < CACHED; c++)
+#pragma unroll
+                for (int j = 0; j < 3; j++)
+                    count[j] += mine[c] >= x + (j + 1) * step;
+        } else {
+            for (int i = threadIdx.x; i < n; i += THREADS) {
+                const u64 v = of(i);
+                for (int j = 0; j < 3; j++)
+                    count[j] += v >= x + (j + 1) * step;
+            }
+        }
+        block_sums(count, s);
+        const u64 base = x;
+#pragma unroll
+        for (int j = 0; j < 3; j++)
+            if (count[j] >= need) { /* fewer and fewer reach it */
+                x = base + (j + 1) * step;
+                *reach = count[j];
+            }
+    }
+    if (*reach == 0) { /* no step was taken: the common prefix, which all reach */
+        int all = 0;
+        for (int i = threadIdx.x; i < n; i += THREADS)
+            all += of(i) >= x && of(i) > 0;
+        *reach = block_sum(all, s);
     }
     return x;
 }
@@ -193,6 +272,22 @@ template <class test> __device__ int how_many(test of, int n, shared_part &s)
     for (int i = threadIdx.x; i < n; i += THREADS)
         mine += of(i);
     return block_sum(mine, s);
+}
+
+/* Calls fn(slot, votes) for all slots, several loads ahead: the table may be far away. */
+template <bool MASS, class function> __device__ void each_vote(const tallies<MASS> &table, int slots, function fn)
+{
+    for (int base = 0; base < slots; base += BATCH * THREADS) {
+        typename vote_type<MASS>::type v[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            const int slot = base + i * THREADS + threadIdx.x;
+            v[i] = slot < slots ? table.votes[slot] : 0;
+        }
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            fn(base + i * THREADS + (int)threadIdx.x, v[i]);
+    }
 }
 
 /* Finds the m best tallies: positions to kept, in any order; returns how many. */
@@ -206,13 +301,12 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
     if (threadIdx.x == 0)
         s.listed = s.kept = s.bin = s.above = 0;
     __syncthreads();
-    for (int i = threadIdx.x; i < t.slots; i += THREADS) {
-        const votes_t v = table.votes[i];
+    each_vote(table, t.slots, [&](int, votes_t v) {
         if (!MASS && v == 1)
             ones++;
         else if (v > 0)
             atomicAdd(&s.hist[table.bin(v)], 1);
-    }
+    });
     ones = block_sum(ones, s);
     if (threadIdx.x == 0)
         s.hist[1] += ones;
@@ -227,17 +321,16 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
     }
     __syncthreads();
     const int bin = s.bin;
-    for (int i = threadIdx.x; i < t.slots; i += THREADS) {
-        const votes_t v = table.votes[i];
+    each_vote(table, t.slots, [&](int i, votes_t v) {
         if (v == 0 || table.bin(v) < bin)
-            continue;
+            return;
         const int at = atomicAdd(&s.listed, 1);
         if (at < LISTED) {
             list.votes[at] = v;
             list.best[at] = table.best[i];
             list.pos[at] = table.pos[i];
         }
-    }
+    });
     __syncthreads();
     const bool fits = s.listed <= LISTED;
     const tallies<MASS> &from = fits ? list : table;
@@ -249,15 +342,15 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
         const bool exact = !MASS && bin < BINS - 1; /* a bin is one number of votes */
         int got = s.above + s.hist[bin];
         votes = exact ? (votes_t)bin
-                      : (votes_t)threshold([&](int i) { return (u64)from.votes[i]; }, n, t.m, sizeof(votes_t) * 8 - 1, s, &got);
+                      : (votes_t)threshold([&](int i) { return (u64)from.votes[i]; }, n, t.m, s, &got);
         if (got > t.m) {
             const int more = how_many([&](int i) { return from.votes[i] > votes; }, n, s);
             auto tie = [&](int i) { return from.votes[i] == votes ? from.best[i] : 0; };
-            best = threshold(tie, n, t.m - more, 63, s, &got);
+            best = threshold(tie, n, t.m - more, s, &got);
             if (got > t.m - more) {
                 const int better = how_many([&](int i) { return tie(i) > best; }, n, s);
                 low = threshold([&](int i) { return tie(i) == best ? (u64)(0x80000000u - (unsigned)from.pos[i]) : 0; }, n,
-                                t.m - more - better, 31, s, &got);
+                                t.m - more - better, s, &got);
             }
         }
     }
