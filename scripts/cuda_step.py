@@ -235,11 +235,12 @@ def main():
     parser.add_argument("--reps", type=int, default=30)
     parser.add_argument("--lib", help="a built libreattn_cuda.so")
     parser.add_argument("--json", help="write all numbers there")
+    parser.add_argument("--warm", action="store_true", help="do not overwrite the L2 cache: keys of 16K fit it, and kernels stay")
     parser.add_argument("--kernels", action="store_true", help="print the time of each kernel")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("no CUDA device")
-    cuda_compare.flush = torch.empty(512 << 20, dtype=torch.uint8, device="cuda")
+    cuda_compare.flush = torch.empty(4096 if args.warm else 512 << 20, dtype=torch.uint8, device="cuda")
     with tempfile.TemporaryDirectory() as folder:
         lib = ctypes.CDLL(args.lib or cuda_compare.build(folder))
     copy, product = roofs(args.reps)

@@ -8,7 +8,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 256, WARPS = THREADS / WARP, FEW_KEYS = 4, D_MAX = 256 };
+enum { THREADS = 256, WARPS = THREADS / WARP, FEW_KEYS = 4, D_MAX = 256, PER = D_MAX / WARP };
 
 struct task {
     reattn__cuda_tensor q, k, v;
@@ -26,55 +26,59 @@ struct task {
     unsigned copy_blocks;
 };
 
-__device__ float read(const reattn__cuda_tensor &x, int64_t t, int head, int d)
+/* A row: a lane gets values lane, lane + 32, ... */
+__device__ void read(const reattn__cuda_tensor &x, int64_t t, int head, int D, int lane, float (&y)[PER])
 {
-    const int64_t at = t * x.stride_token + head * x.stride_head + d;
-    return x.half ? __half2float(((const __half *)x.data)[at]) : ((const float *)x.data)[at];
+    const int64_t at = t * x.stride_token + head * x.stride_head + lane;
+    if (x.half)
+#pragma unroll
+        for (int i = 0; i < PER; i++)
+            y[i] = i * WARP + lane < D ? __half2float(((const __half *)x.data)[at + i * WARP]) : 0.0f;
+    else
+#pragma unroll
+        for (int i = 0; i < PER; i++)
+            y[i] = i * WARP + lane < D ? ((const float *)x.data)[at + i * WARP] : 0.0f;
 }
 
-/* What the store holds is always finite. */
-__device__ uint16_t store_value(const task &s, float x, int what)
-{
-    const uint16_t bits = s.type == F16 ? __half_as_ushort(__float2half_rn(x)) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
-    if (isfinite(load_value(&bits, s.type, 0)))
-        return bits;
-    *s.bad = 4 * s.number + what;
-    __threadfence_system();
-    return 0;
-}
-
-/* A warp takes a row: keys, then values, then queries. */
+/* A warp takes a row: keys, then values, then queries. What the store holds is always finite. */
 __device__ void copy_rows(const task &s)
 {
     const int lane = threadIdx.x % WARP, step = s.copy_blocks * WARPS;
     const int key_rows = (int)s.T * s.Hk, rows = 2 * key_rows + (int)s.T * s.H;
+#pragma unroll 1
     for (int i = blockIdx.x * WARPS + threadIdx.x / WARP; i < rows; i += step) {
-        if (i < 2 * key_rows) {
-            const bool key = i < key_rows;
-            const int row = key ? i : i - key_rows;
-            const reattn__cuda_tensor &from = key ? s.k : s.v;
-            uint16_t *to = (key ? s.k_out : s.v_out) + (int64_t)row * s.D;
-#pragma unroll 4
-            for (int d = lane; d < s.D; d += WARP)
-                to[d] = store_value(s, read(from, row / s.Hk, row % s.Hk, d), key ? 2 : 3);
-        } else {
-            const int row = i - 2 * key_rows;
-            const int64_t t = row / s.H;
-            float *to = s.q_out + (int64_t)row * s.D;
-            float *also = s.remember && t >= s.forget ? s.remember + (row - s.forget * s.H) * s.D : NULL;
-            bool bad = false;
-#pragma unroll 4
-            for (int d = lane; d < s.D; d += WARP) {
-                const float x = read(s.q, t, row % s.H, d);
-                bad |= !isfinite(x);
-                to[d] = x;
+        const int what = i >= 2 * key_rows ? 1 : i < key_rows ? 2 : 3; /* query, key, value */
+        const int row = what == 1 ? i - 2 * key_rows : what == 2 ? i : i - key_rows, heads = what == 1 ? s.H : s.Hk;
+        const int64_t t = row / heads;
+        float x[PER];
+        read(what == 1 ? s.q : what == 2 ? s.k : s.v, t, row % heads, s.D, lane, x);
+        float *q = s.q_out + (int64_t)row * s.D;
+        float *also = what == 1 && s.remember && t >= s.forget ? s.remember + (row - s.forget * s.H) * s.D : NULL;
+        uint16_t *kv = (what == 2 ? s.k_out : s.v_out) + (int64_t)row * s.D;
+        bool bad = false;
+#pragma unroll
+        for (int j = 0; j < PER; j++) {
+            const int d = j * WARP + lane;
+            if (d >= s.D)
+                break;
+            if (what == 1) {
+                bad |= !isfinite(x[j]);
+                q[d] = x[j];
                 if (also)
-                    also[d] = x;
+                    also[d] = x[j];
+                continue;
             }
-            if (bad) {
-                *s.bad = 4 * s.number + 1;
-                __threadfence_system();
+            uint16_t bits = s.type == F16 ? __half_as_ushort(__float2half_rn(x[j]))
+                                          : __bfloat16_as_ushort(__float2bfloat16_rn(x[j]));
+            if (!isfinite(load_value(&bits, s.type, 0))) {
+                bad = true;
+                bits = 0;
             }
+            kv[d] = bits;
+        }
+        if (bad) {
+            *s.bad = 4 * s.number + what;
+            __threadfence_system();
         }
     }
 }
@@ -84,6 +88,7 @@ __device__ double score_of(const task &s, const float *q, int hk, int64_t key)
 {
     const uint4 *k = (const uint4 *)(s.keys + (key * s.Hk + hk) * s.D);
     double sum = 0.0;
+#pragma unroll 1
     for (int d = 0; d < s.D; d += 32, k += 4) {
         const uint4 raw[4] = {__ldg(k), __ldg(k + 1), __ldg(k + 2), __ldg(k + 3)};
         const float4 *from = (const float4 *)(q + d);
@@ -111,7 +116,7 @@ __device__ double score_together(const task &s, const float *q, int hk, int64_t 
     }
     __syncwarp();
     double sum = 0.0;
-#pragma unroll 16
+#pragma unroll 8
     for (int d = 0; d < s.D; d++)
         sum += products[d];
     return sum;
@@ -139,12 +144,15 @@ __device__ void catch_up(const task &s, int64_t row)
     };
     if (s.upto - s.from <= FEW_KEYS) {
         __shared__ double products[WARPS][D_MAX];
+#pragma unroll 1
         for (int64_t key = s.from; key < s.upto; key++)
             learn(score_together(s, s.x + row * s.D, hk, key, products[threadIdx.x / WARP], lane), key);
     } else {
+#pragma unroll 1
         for (int64_t base = s.from; base < s.upto; base += WARP) {
             const int64_t key = base + lane;
             const double mine = key < s.upto ? score_of(s, s.x + row * s.D, hk, key) : 0.0;
+#pragma unroll 1
             for (int i = 0; i < WARP && base + i < s.upto; i++)
                 learn(__shfl_sync(ALL, mine, i), base + i);
         }

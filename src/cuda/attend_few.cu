@@ -74,7 +74,10 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     float *turned = (float *)(raw + sh.units * sh.parts * STAGES * SLOTS * WARP * 16) + unit_at * GT * D; /* [GT][4][D / 16][4] */
 
     const bool neox = a.neox, aligned = pairs_aligned(a);
-    const int x_at = pair_first(a, in_key * 8), y_at = neox ? x_at + pair_step(a, in_key * 8) : x_at + 8;
+    /* A lane's pairs: eight in a row with neox; else two times four, so that lanes read side by side. */
+    const int x_at = neox ? pair_first(a, in_key * 8) : in_key * 8;
+    const int y_at = neox ? x_at + pair_step(a, in_key * 8) : D / 2 + in_key * 8;
+    const int pair_at = (works ? in_key : 0) * (neox ? 8 : 4), pair_next = neox ? 4 : D / 4;
     const int per_block = (count + a.splits - 1) / a.splits, block_end = min(count, ((int)blockIdx.x + 1) * per_block);
     const int per_warp = (per_block + sh.parts - 1) / sh.parts;
     const int begin = blockIdx.x * per_block + part * per_warp, end = min(block_end, begin + per_warp);
@@ -107,26 +110,25 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
         }
         copies_close();
     };
-#pragma unroll
-    for (int i = 0; i < STAGES - 1; i++)
-        copy(begin + i * S::STEP, i);
-
-    /* The unit's queries, rotated, in the order in which lanes hold pairs: values 4c .. 4c + 3 of all lanes together. */
-    const float *cs = a.cs + query_position(a, count, 0) * D;
-    for (int i = part * WARP + lane; i < GT * D / 2; i += sh.parts * WARP) {
-        const int h = i / (D / 2), p = i % (D / 2), from = pair_first(a, p), step = pair_step(a, p);
-        float x = 0, y = 0;
-        if (h < heads) {
-            const float *q = a.q + (int64_t)(first_head + h) * D;
-            const float u = q[from], w = q[from + step], c = cs[p], s = cs[D / 2 + p];
-            x = (u * c - w * s) * (a.scale * LOG2_E);
-            y = (u * s + w * c) * (a.scale * LOG2_E);
+    /* The unit's queries, rotated, in the order in which lanes hold pairs. */
+    auto turn_queries = [&]() {
+        const float *cs = a.cs + query_position(a, count, 0) * D;
+#pragma unroll 1
+        for (int i = part * WARP + lane; i < GT * D / 2; i += sh.parts * WARP) {
+            const int h = i / (D / 2), p = i % (D / 2), from = pair_first(a, p), step = pair_step(a, p);
+            float x = 0, y = 0;
+            if (h < heads) {
+                const float *q = a.q + (int64_t)(first_head + h) * D;
+                const float u = q[from], w = q[from + step], c = cs[p], s = cs[D / 2 + p];
+                x = (u * c - w * s) * (a.scale * LOG2_E);
+                y = (u * s + w * c) * (a.scale * LOG2_E);
+            }
+            const int chunk = neox ? p % 8 / 4 * (D / 16) + p / 8 : p / 4; /* first the lanes' first four, then the others */
+            const int at = h * D + chunk * 4 + p % 4;
+            turned[at] = x;
+            turned[at + D / 2] = y;
         }
-        const int at = h * D + (p % 8 / 4 * (D / 16) + p / 8) * 4 + p % 4;
-        turned[at] = x;
-        turned[at + D / 2] = y;
-    }
-    __syncthreads();
+    };
 
     float o[GT][16], m[GT], l[GT];
 #pragma unroll
@@ -137,21 +139,30 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
         for (int i = 0; i < 16; i++)
             o[h][i] = 0;
     }
-    int stage = 0, next_stage = STAGES - 1;
+    int stage = 0, next_stage = 0;
+    const int pad = (STAGES - 1) * S::STEP;
 #pragma unroll 1
-    for (int first = begin; first < end; first += S::STEP) {
-        copy(first + (STAGES - 1) * S::STEP, next_stage);
+    for (int first = begin - pad; first < end || first < begin; first += S::STEP) {
+        copy(first + pad, next_stage);
+        next_stage = next_stage + 1 == STAGES ? 0 : next_stage + 1;
+        if (first < begin) {
+            if (first + S::STEP >= begin) { /* the copies are on their way */
+                turn_queries();
+                __syncthreads();
+            }
+            continue;
+        }
         copies_wait<STAGES - 1>();
         if ((first - begin) % WARP == 0 && first > begin && a.original)
             worked = look_up(first);
         const uint4 *here = ahead + stage * SLOTS * WARP;
         float sum[KEYS_AHEAD][GT];
-        const float4 *turn[KEYS_AHEAD];
+        const float *turn[KEYS_AHEAD];
 #pragma unroll
         for (int u = 0; u < KEYS_AHEAD; u++) {
             const int i = min(first + u * S::KEYS + key_at, end - 1);
             const int64_t pos = a.original ? __shfl_sync(ALL, worked, (i - begin) % WARP) : i;
-            turn[u] = (const float4 *)(a.cs + pos * D + (works ? in_key * 8 : 0));
+            turn[u] = a.cs + pos * D + pair_at;
 #pragma unroll
             for (int h = 0; h < GT; h++)
                 sum[u][h] = 0;
@@ -162,7 +173,8 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
 #pragma unroll
             for (int u = 0; u < KEYS_AHEAD; u++) {
                 unpack4<KIND>(here + u * 4 * WARP, c, neox, p[u], r[u]);
-                const float4 cosine = __ldg(turn[u] + c), sine = __ldg(turn[u] + D / 8 + c);
+                const float4 cosine = __ldg((const float4 *)(turn[u] + c * pair_next));
+                const float4 sine = __ldg((const float4 *)(turn[u] + D / 2 + c * pair_next));
                 const float co[4] = {cosine.x, cosine.y, cosine.z, cosine.w}, si[4] = {sine.x, sine.y, sine.z, sine.w};
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
@@ -225,47 +237,63 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
             }
         }
         stage = stage + 1 == STAGES ? 0 : stage + 1;
-        next_stage = next_stage + 1 == STAGES ? 0 : next_stage + 1;
     }
     copies_wait<0>();
     __syncthreads(); /* what was copied ahead makes room for states */
 
     /* Over the groups of lanes, then over the warps of the unit. */
-    float *state = (float *)raw, *mine = state + warp * GT * (D + 2);
+    float top[GT];
+#pragma unroll
+    for (int h = 0; h < GT; h++)
+        top[h] = m[h];
+#pragma unroll 1
+    for (int step = S::LANES; step < WARP; step *= 2)
+#pragma unroll
+        for (int h = 0; h < GT; h++)
+            top[h] = fmaxf(top[h], __shfl_xor_sync(ALL, top[h], step));
 #pragma unroll
     for (int h = 0; h < GT; h++) {
-        float top = m[h];
-#pragma unroll
-        for (int step = S::LANES; step < WARP; step *= 2)
-            top = fmaxf(top, __shfl_xor_sync(ALL, top, step));
-        const float f = m[h] == -INFINITY ? 0.0f : power_of_2(m[h] - top);
+        const float f = m[h] == -INFINITY ? 0.0f : power_of_2(m[h] - top[h]);
         l[h] *= f;
 #pragma unroll
-        for (int step = S::LANES; step < WARP; step *= 2)
+        for (int i = 0; i < 16; i++)
+            o[h][i] *= f;
+    }
+#pragma unroll 1
+    for (int step = S::LANES; step < WARP; step *= 2)
+#pragma unroll
+        for (int h = 0; h < GT; h++) {
             l[h] += __shfl_xor_sync(ALL, l[h], step);
 #pragma unroll
-        for (int i = 0; i < 16; i++) {
-            o[h][i] *= f;
-#pragma unroll
-            for (int step = S::LANES; step < WARP; step *= 2)
+            for (int i = 0; i < 16; i++)
                 o[h][i] += __shfl_xor_sync(ALL, o[h][i], step);
-            if (key_at == 0 && works)
-                mine[h * (D + 2) + i / 8 * (D / 2) + in_key * 8 + i % 8] = o[h][i];
         }
-        if (lane == 0) {
-            mine[h * (D + 2) + D] = top;
-            mine[h * (D + 2) + D + 1] = l[h];
+    constexpr int ROW = D + 4; /* of a state: D sums, highest score, weight */
+    float *state = (float *)raw, *mine = state + warp * GT * ROW;
+    if (key_at == 0 && works)
+#pragma unroll
+        for (int h = 0; h < GT; h++) {
+#pragma unroll
+            for (int i = 0; i < 16; i += 4)
+                *(float4 *)(mine + h * ROW + i / 8 * (D / 2) + in_key * 8 + i % 8) = {o[h][i], o[h][i + 1], o[h][i + 2],
+                                                                                      o[h][i + 3]};
+            if (lane == 0) {
+                mine[h * ROW + D] = top[h];
+                mine[h * ROW + D + 1] = l[h];
+            }
         }
-    }
     __syncthreads();
-    const float *of_unit = state + unit_at * sh.parts * GT * (D + 2);
+    const float *of_unit = state + unit_at * sh.parts * GT * ROW;
+#pragma unroll 1
     for (int i = part * WARP + lane; i < heads * D; i += sh.parts * WARP) {
         const int h = i / D, d = i % D;
         float top = -INFINITY, sum = 0, weight = 0;
+#pragma unroll 1
         for (int w = 0; w < sh.parts; w++)
-            top = fmaxf(top, of_unit[(w * GT + h) * (D + 2) + D]);
+            top = fmaxf(top, of_unit[(w * GT + h) * ROW + D]);
+#pragma unroll 1
         for (int w = 0; w < sh.parts && top > -INFINITY; w++) {
-            const float *x = of_unit + (w * GT + h) * (D + 2);
+            const float *x = of_unit + (w * GT + h) * ROW;
             const float f = power_of_2(x[D] - top);
             sum += f * x[d];
             weight += f * x[D + 1];

@@ -284,13 +284,13 @@ __global__ void __launch_bounds__(THREADS, D == 256 ? 1 : 2) flash_kernel(const 
                 /* Where nothing was seen yet all weights are to be 0, not NaN. */
                 shrink[j] = top[j] == -INFINITY ? 1.0f : power_of_2((m[i][j] - top[j]) * size[i][j]);
                 m[i][j] = top[j];
-                top[j] = top[j] == -INFINITY ? 0.0f : top[j] * size[i][j];
+                top[j] = top[j] == -INFINITY ? 0.0f : top[j];
             }
 #pragma unroll
             for (int n = 0; n < BN / 8; n++) {
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    s[i][n][j] = power_of_2(s[i][n][j] * size[i][j / 2] - top[j / 2]);
+                    s[i][n][j] = power_of_2((s[i][n][j] - top[j / 2]) * size[i][j / 2]); /* 1 at the top */
                     sum[j / 2] += s[i][n][j];
                 }
                 p[i][n / 2][n % 2 * 2] = pack<KIND>(s[i][n][0], s[i][n][1]);
