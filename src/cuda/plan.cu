@@ -2,8 +2,7 @@
  *
  * Hits are tallied in a hash table (in shared memory, or by many blocks in global memory). One block a list then finds
  * the m best tallies without sorting: a histogram of votes says which can be among them, and what ties there is cut by
- * searching the threshold two bits at a time: the largest x that at least so many reach. Code is kept short (loops are
- * not unrolled): one block runs most of it once, and waits for every instruction to come from memory. All counts, sums and maxima are
+ * searching the threshold bit by bit: the largest x that at least so many reach. All counts, sums and maxima are
  * independent of order, so that the result is. */
 #include "plan.h"
 #include "scan.cuh"
@@ -15,7 +14,7 @@ namespace
 
 typedef unsigned long long u64;
 
-enum { THREADS = 1024, WARPS = THREADS / WARP, BINS = THREADS, LISTED = REATTN__CUDA_SPANS_MAX, EMPTY = -1, CACHED = LISTED / THREADS, BATCH = 4 };
+enum { THREADS = 1024, WARPS = THREADS / WARP, BINS = THREADS, LISTED = REATTN__CUDA_SPANS_MAX, EMPTY = -1, CACHED = LISTED / THREADS, BATCH = 8 };
 enum { MASS_UNIT = 44, MASS_BIN = 37 }; /* a whole vote is 2^44; 128 bins a vote */
 
 template <bool MASS> struct vote_type {
@@ -75,9 +74,9 @@ __device__ const reattn_hit *hit_of(const task &t, int list, int64_t i)
     return t.hits + i / per * t.H * t.top_k + list * per + i % per;
 }
 
-/* hit is the i-th of its list; its query's others lie beside it. */
-template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b, const reattn_hit *hit, int64_t i)
+template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b, int list, int64_t i)
 {
+    const reattn_hit *hit = hit_of(t, list, i);
     const int pos = (int)hit->pos;
     if (pos < 0)
         return;
@@ -86,11 +85,9 @@ template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b,
     if (MASS) {
         const reattn_hit *first = hit - i % t.top_k;
         double top = -INFINITY, sum = 0;
-#pragma unroll 1
         for (int j = 0; j < t.top_k; j++)
             if (first[j].pos >= 0)
                 top = fmax(top, first[j].score);
-#pragma unroll 1
         for (int j = 0; j < t.top_k; j++)
             if (first[j].pos >= 0)
                 sum += exp(t.scale * (first[j].score - top));
@@ -113,7 +110,6 @@ template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b,
 
 template <bool MASS> __device__ void clear(const tallies<MASS> &b, int n, int64_t first, int64_t step)
 {
-#pragma unroll 1
     for (int64_t i = first; i < n; i += step) {
         b.best[i] = 0;
         b.votes[i] = 0;
@@ -132,18 +128,18 @@ template <bool MASS> __global__ void cast_kernel(task t)
     const tallies<MASS> b(t.table + blockIdx.y * t.table_bytes, t.slots);
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < t.n_hit)
-        cast(t, b, hit_of(t, blockIdx.y, i), i);
+        cast(t, b, blockIdx.y, i);
 }
 
 /* ------------------------------------------------------------------------------------------ one block -------- */
 
 struct shared_part {
     u64 high[WARPS], low[WARPS];
-    int sums[3][WARPS], hist[BINS];
+    int sums[3][WARPS], hist[BINS + 1];
     int listed, kept, bin, above;
 };
 
-__device__ __noinline__ int block_sum(int x, shared_part &s)
+__device__ int block_sum(int x, shared_part &s)
 {
     x = __reduce_add_sync(ALL, x);
     __syncthreads();
@@ -188,7 +184,7 @@ __device__ void block_range(u64 &high, u64 &low, shared_part &s)
 }
 
 /* The sum of x of the threads before this one; *all gets that of all. */
-__device__ __noinline__ int block_scan(int x, shared_part &s, int *all)
+__device__ int block_scan(int x, shared_part &s, int *all)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     int sum = x;
@@ -205,79 +201,55 @@ __device__ __noinline__ int block_scan(int x, shared_part &s, int *all)
     return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
 }
 
-/* Tallies in a race for what is left of the m places: by votes; among those of `votes` by their best score; among those
- * of `best` too by their position. 0 is out of the race. */
-enum measure { BY_VOTES, BY_BEST, BY_POS };
-template <bool MASS> struct race {
-    const tallies<MASS> *of;
-    int n;
-    typename vote_type<MASS>::type votes;
-    u64 best;
-    __device__ u64 operator()(int i, int by) const
-    {
-        const typename vote_type<MASS>::type v = of->votes[i];
-        if (by == BY_VOTES)
-            return v;
-        const u64 b = v == votes ? of->best[i] : 0;
-        if (by == BY_BEST)
-            return b;
-        return b == best ? 0x80000000u - (unsigned)of->pos[i] : 0;
-    }
-};
-
-/* How many are above x. */
-template <bool MASS> __device__ __noinline__ int above(const race<MASS> &r, int by, u64 x, shared_part &s)
-{
-    int mine = 0;
-#pragma unroll 1
-    for (int i = threadIdx.x; i < r.n; i += THREADS)
-        mine += r(i, by) > x;
-    return block_sum(mine, s);
-}
-
-/* The largest x (or one that cuts as well) that at least `need` reach; *reach gets how many do. `need` is at least 1.
- * Two bits at a time, from the first in which values differ. */
-template <bool MASS>
-__device__ __noinline__ u64 threshold(const race<MASS> &r, int by, int need, shared_part &s, int *reach)
+/* The largest x (or one that cuts as well) that at least `need` of the n values reach; *reach gets how many do. Values
+ * of 0 are out of the race, `need` is at least 1. Two bits at a time, from the first in which values differ. */
+template <class value> __device__ u64 threshold(value of, int n, int need, shared_part &s, int *reach)
 {
     u64 high = 0, low = ~0ull, mine[CACHED];
-    const bool cached = r.n <= CACHED * THREADS;
+    for (int c = 0; c < CACHED; c++)
+        mine[c] = 0;
+    const bool cached = n <= CACHED * THREADS;
+    for (int i = threadIdx.x, c = 0; i < n; i += THREADS, c++) {
+        const u64 v = of(i);
+        if (cached)
 #pragma unroll
-    for (int c = 0; c < CACHED; c++) {
-        const int i = c * THREADS + threadIdx.x;
-        mine[c] = i < r.n ? r(i, by) : 0;
-        high = max(high, mine[c]);
-        low = min(low, mine[c] ? mine[c] : ~0ull);
-    }
-#pragma unroll 1
-    for (int i = CACHED * THREADS + threadIdx.x; i < r.n; i += THREADS) {
-        const u64 v = r(i, by);
-        high = max(high, v);
-        low = min(low, v ? v : ~0ull);
+            for (int j = 0; j < CACHED; j++)
+                if (j == c)
+                    mine[j] = v;
+        if (v > 0) {
+            high = max(high, v);
+            low = min(low, v);
+        }
     }
     block_range(high, low, s);
+    if (high == low) { /* all are equal: all reach it */
+        int all = 0;
+        for (int i = threadIdx.x; i < n; i += THREADS)
+            all += of(i) > 0;
+        *reach = block_sum(all, s);
+        return high;
+    }
+    int bit = (63 - __clzll((long long)(high ^ low))) | 1; /* the upper one of the first two bits */
+    u64 x = bit < 63 ? high >> (bit + 1) << (bit + 1) : 0;
     *reach = 0;
-    int bit = high == low ? -1 : (63 - __clzll((long long)(high ^ low))) | 1; /* the upper one of the first two bits */
-    u64 x = bit < 0 ? high : bit < 63 ? high >> (bit + 1) << (bit + 1) : 0; /* all reach what they have in common */
-#pragma unroll 1
     for (; bit > 0 && *reach != need; bit -= 2) {
-        const u64 step = 1ull << (bit - 1), base = x;
+        const u64 step = 1ull << (bit - 1);
         int count[3] = {0, 0, 0};
         if (cached) {
 #pragma unroll
             for (int c = 0; c < CACHED; c++)
 #pragma unroll
                 for (int j = 0; j < 3; j++)
-                    count[j] += mine[c] >= base + (j + 1) * step;
+                    count[j] += mine[c] >= x + (j + 1) * step;
         } else {
-#pragma unroll 1
-            for (int i = threadIdx.x; i < r.n; i += THREADS) {
-                const u64 v = r(i, by);
+            for (int i = threadIdx.x; i < n; i += THREADS) {
+                const u64 v = of(i);
                 for (int j = 0; j < 3; j++)
-                    count[j] += v >= base + (j + 1) * step;
+                    count[j] += v >= x + (j + 1) * step;
             }
         }
         block_sums(count, s);
+        const u64 base = x;
 #pragma unroll
         for (int j = 0; j < 3; j++)
             if (count[j] >= need) { /* fewer and fewer reach it */
@@ -285,15 +257,26 @@ __device__ __noinline__ u64 threshold(const race<MASS> &r, int by, int need, sha
                 *reach = count[j];
             }
     }
-    if (*reach == 0)
-        *reach = above(r, by, x > 0 ? x - 1 : 0, s);
+    if (*reach == 0) { /* no step was taken: the common prefix, which all reach */
+        int all = 0;
+        for (int i = threadIdx.x; i < n; i += THREADS)
+            all += of(i) >= x && of(i) > 0;
+        *reach = block_sum(all, s);
+    }
     return x;
+}
+
+template <class test> __device__ int how_many(test of, int n, shared_part &s)
+{
+    int mine = 0;
+    for (int i = threadIdx.x; i < n; i += THREADS)
+        mine += of(i);
+    return block_sum(mine, s);
 }
 
 /* Calls fn(slot, votes) for all slots, several loads ahead: the table may be far away. */
 template <bool MASS, class function> __device__ void each_vote(const tallies<MASS> &table, int slots, function fn)
 {
-#pragma unroll 1
     for (int base = 0; base < slots; base += BATCH * THREADS) {
         typename vote_type<MASS>::type v[BATCH];
 #pragma unroll
@@ -313,7 +296,8 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
 {
     typedef typename vote_type<MASS>::type votes_t;
     int ones = 0;
-    s.hist[threadIdx.x] = 0;
+    for (int i = threadIdx.x; i < BINS + 1; i += THREADS)
+        s.hist[i] = 0;
     if (threadIdx.x == 0)
         s.listed = s.kept = s.bin = s.above = 0;
     __syncthreads();
@@ -356,19 +340,20 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
     u64 best = 0, low = 0;
     if (all > t.m) {
         const bool exact = !MASS && bin < BINS - 1; /* a bin is one number of votes */
-        race<MASS> r = {&from, n, 0, 0};
         int got = s.above + s.hist[bin];
-        r.votes = votes = exact ? (votes_t)bin : (votes_t)threshold(r, BY_VOTES, t.m, s, &got);
+        votes = exact ? (votes_t)bin
+                      : (votes_t)threshold([&](int i) { return (u64)from.votes[i]; }, n, t.m, s, &got);
         if (got > t.m) {
-            int need = t.m - above(r, BY_VOTES, votes, s);
-            r.best = best = threshold(r, BY_BEST, need, s, &got);
-            if (got > need) {
-                need -= above(r, BY_BEST, best, s);
-                low = threshold(r, BY_POS, need, s, &got);
+            const int more = how_many([&](int i) { return from.votes[i] > votes; }, n, s);
+            auto tie = [&](int i) { return from.votes[i] == votes ? from.best[i] : 0; };
+            best = threshold(tie, n, t.m - more, s, &got);
+            if (got > t.m - more) {
+                const int better = how_many([&](int i) { return tie(i) > best; }, n, s);
+                low = threshold([&](int i) { return tie(i) == best ? (u64)(0x80000000u - (unsigned)from.pos[i]) : 0; }, n,
+                                t.m - more - better, s, &got);
             }
         }
     }
-#pragma unroll 1
     for (int i = threadIdx.x; i < n; i += THREADS) {
         const votes_t v = from.votes[i];
         const u64 b = from.best[i];
@@ -389,27 +374,16 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
     char *own = raw + (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
     const tallies<MASS> table(t.table ? t.table + list * t.table_bytes : own, t.slots);
     if (!t.table) {
-        /* Hits are fetched all at once, to where the list will be. */
-        reattn_hit *near = (reattn_hit *)raw;
-        const int n = (int)t.n_hit;
-        if (n <= LISTED)
-#pragma unroll
-            for (int c = 0; c < CACHED; c++)
-                if (c * THREADS + (int)threadIdx.x < n)
-                    near[c * THREADS + threadIdx.x] = *hit_of(t, list, c * THREADS + threadIdx.x);
         clear(table, t.slots, threadIdx.x, THREADS);
         __syncthreads();
-#pragma unroll 1
-        for (int i = threadIdx.x; i < n; i += THREADS)
-            cast(t, table, n <= LISTED ? near + i : hit_of(t, list, i), i);
+        for (int64_t i = threadIdx.x; i < t.n_hit; i += THREADS)
+            cast(t, table, list, i);
         __syncthreads();
     }
     const int n_kept = keep_best(t, table, listed, s, kept);
 
-#pragma unroll 1
     for (int i = warp; i < n_kept; i += WARPS) {
         int less = 0;
-#pragma unroll 1
         for (int j = lane; j < n_kept; j += WARP)
             less += kept[j] < kept[i];
         less = __reduce_add_sync(ALL, less);
@@ -424,7 +398,6 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
     auto end_of = [&](int j) { return j < 0 ? -1 : (int)min((int64_t)high, (int64_t)sorted[j] + after); };
     auto begin_of = [&](int j) { return max(0, sorted[j] - before); };
     int recalled = 0, n_span = 0;
-#pragma unroll 1
     for (int base = 0; base < n_kept; base += THREADS) {
         const int j = base + threadIdx.x;
         const bool in = j < n_kept;
@@ -446,20 +419,15 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
 
     int32_t *tokens = t.tokens + list * t.room;
     const int keep = (int)t.keep, local = (int)t.local;
-#pragma unroll 1
     for (int i = threadIdx.x; i < keep; i += THREADS)
         tokens[i] = i;
-#pragma unroll 1
     for (int j = warp; j < n_kept; j += WARPS) {
         const int first = max(begin_of(j), end_of(j - 1));
-#pragma unroll 1
         for (int c = lane; c < end_of(j) - first; c += WARP)
             tokens[keep + offset[j] + c] = keep + first + c;
     }
-#pragma unroll 1
     for (int i = threadIdx.x; i < local; i += THREADS)
         tokens[keep + recalled + i] = (int)t.n - local + i;
-#pragma unroll 1
     for (int i = threadIdx.x; i < n_span; i += THREADS)
         t.spans[list * t.m + i] = {keep + kept[i], ends[i] - kept[i]};
     if (threadIdx.x == 0) {
