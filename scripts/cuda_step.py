@@ -3,10 +3,10 @@
 
     scripts/cuda_step.py [--keys 16384 131072 1048576] [--shape 32 8 128] [--reps 30] [--json FILE] [--kernels]
 
-One process, one card; times are medians of events around a step, the L2 cache overwritten before each. In the same run a
-decode step's plan is compared with one made here in float64 (hits of the last 32 queries, votes, spans), and its output
-with attention in float64 over that plan. Random normal keys in bfloat16; G 32, L 4096, k 4, s 32, m 127: a scope of up to
-8192 keys.
+One process, one card; times are medians of events around a step, the L2 cache overwritten before each. In the same run
+a decode step's plan is compared with one made here in float64 (hits of the last 32 queries, votes, spans), and its
+output with attention in float64 over that plan. Random normal keys in bfloat16; G 32, L 4096, k 4, s 32, m 127: a scope
+of up to 8192 keys.
 """
 import argparse
 import ctypes
@@ -98,7 +98,8 @@ class Context:
     def spans(self):
         spans = (ctypes.c_int64 * (2 * MOST))()
         n, scope = ctypes.c_int64(), ctypes.c_int64()
-        self.call("spans", self.handle, 0, 0, spans, ctypes.c_int64(MOST), ctypes.byref(n), ctypes.byref(scope), self.stream())
+        self.call("spans", self.handle, 0, 0, spans, ctypes.c_int64(MOST), ctypes.byref(n), ctypes.byref(scope),
+                  self.stream())
         return [(spans[2 * i], spans[2 * i + 1]) for i in range(n.value)], scope.value
 
     def close(self):
@@ -159,8 +160,9 @@ def kernels(what, fn):
         if event.device_time > 0 and "at::native" not in event.name:
             name = event.name.replace("(anonymous namespace)::", "").removeprefix("void ").split("(")[0]
             times.setdefault(name, []).append(event.device_time)
-    print(f"    {what}: " + ", ".join(f"{name} {statistics.median(us):.1f}" + (f" x{len(us) // 10}" if len(us) > 10 else "")
-                                      for name, us in times.items()), "us", flush=True)
+    parts = [f"{name} {statistics.median(us):.1f}" + (f" x{len(us) // 10}" if len(us) > 10 else "")
+             for name, us in times.items()]
+    print(f"    {what}: " + ", ".join(parts), "us", flush=True)
 
 
 def compare(lib, shape, M, plane, args, rows):
@@ -235,7 +237,7 @@ def main():
     parser.add_argument("--reps", type=int, default=30)
     parser.add_argument("--lib", help="a built libreattn_cuda.so")
     parser.add_argument("--json", help="write all numbers there")
-    parser.add_argument("--warm", action="store_true", help="do not overwrite the L2 cache: keys of 16K fit it, and kernels stay")
+    parser.add_argument("--warm", action="store_true", help="leave the L2 cache as the step before left it")
     parser.add_argument("--kernels", action="store_true", help="print the time of each kernel")
     args = parser.parse_args()
     if not torch.cuda.is_available():

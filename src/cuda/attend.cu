@@ -120,7 +120,8 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     *a = attention{};
     a->q = args->q, a->cs = args->cs, a->k = (const uint16_t *)args->k, a->v = (const uint16_t *)args->v;
     a->tokens = scope->tokens, a->count = scope->count, a->room = scope->room, a->lists = scope->lists;
-    a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most, a->original = scope->original;
+    a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most,
+    a->original = scope->original;
     a->T = args->T, a->n = args->n, a->rows = args->T * args->H, a->type = args->type, a->H = args->H, a->Hk = args->Hk;
     a->g = args->H / args->Hk, a->D = args->D, a->neox = args->neox, a->n_rot = args->n_rot, a->scale = args->scale;
     a->out = args->out, a->lse = args->lse;

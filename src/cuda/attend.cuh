@@ -79,7 +79,8 @@ __device__ __forceinline__ bool pairs_aligned(const attention &a)
 {
     return !a.neox || (a.n_rot / 2 % 8 == 0 && (a.D - a.n_rot) / 2 % 8 == 0);
 }
-template <int KIND> __device__ __forceinline__ void unpack(const uint4 &x, const uint4 &y, bool neox, float (&a)[8], float (&b)[8])
+template <int KIND>
+__device__ __forceinline__ void unpack(const uint4 &x, const uint4 &y, bool neox, float (&a)[8], float (&b)[8])
 {
     const uint32_t w[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
     if (neox) {

@@ -41,7 +41,8 @@ __device__ __noinline__ uint4 gather16(const attention &a, const uint16_t *row, 
 }
 
 /* Pairs 4c .. 4c + 3 of the eight in the places x and x + WARP. */
-template <int KIND> __device__ __forceinline__ void unpack4(const uint4 *x, int c, bool neox, float (&a)[4], float (&b)[4])
+template <int KIND>
+__device__ __forceinline__ void unpack4(const uint4 *x, int c, bool neox, float (&a)[4], float (&b)[4])
 {
     if (neox) {
         const uint2 v = *((const uint2 *)x + c), w = *((const uint2 *)(x + WARP) + c);
@@ -71,7 +72,8 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     const int first_head = hk * a.g + unit % sh.groups * GT, heads = min(GT, (hk + 1) * a.g - first_head);
     const int count = scope_count(a, hk);
     uint4 *ahead = (uint4 *)raw + warp * STAGES * SLOTS * WARP + lane; /* [STAGES][SLOTS][WARP] */
-    float *turned = (float *)(raw + sh.units * sh.parts * STAGES * SLOTS * WARP * 16) + unit_at * GT * D; /* [GT][4][D / 16][4] */
+    float *turned =
+        (float *)(raw + sh.units * sh.parts * STAGES * SLOTS * WARP * 16) + unit_at * GT * D; /* [GT][4][D / 16][4] */
 
     const bool neox = a.neox, aligned = pairs_aligned(a);
     /* A lane's pairs: eight in a row with neox; else two times four, so that lanes read side by side. */
@@ -123,7 +125,8 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
                 x = (u * c - w * s) * (a.scale * LOG2_E);
                 y = (u * s + w * c) * (a.scale * LOG2_E);
             }
-            const int chunk = neox ? p % 8 / 4 * (D / 16) + p / 8 : p / 4; /* first the lanes' first four, then the others */
+            const int chunk =
+                neox ? p % 8 / 4 * (D / 16) + p / 8 : p / 4; /* first the lanes' first four, then the others */
             const int at = h * D + chunk * 4 + p % 4;
             turned[at] = x;
             turned[at + D / 2] = y;
@@ -342,7 +345,8 @@ template <int D, int KIND, int GT> cudaError_t launch(const attention &a, cudaSt
         cudaFuncSetAttribute(few_kernel<D, KIND, GT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (code != cudaSuccess)
         return code;
-    few_kernel<D, KIND, GT><<<dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP, shared, stream>>>(a, s);
+    few_kernel<D, KIND, GT>
+        <<<dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP, shared, stream>>>(a, s);
     return cudaGetLastError();
 }
 

@@ -14,11 +14,11 @@ namespace
 enum { WARPS = 4, THREADS = WARPS * WARP };
 
 template <int D> struct shape {
-    static constexpr int MT = D == 256 ? 1 : 2;           /* 16-row fragments of a warp */
-    static constexpr int BM = WARPS * 16 * MT;            /* rows of a block */
-    static constexpr int BN = D == 256 ? 32 : 64;         /* keys of a tile */
-    static constexpr int CHUNKS = D / 8;                  /* 16-byte chunks of a row */
-    static constexpr int PITCH = D == 96 ? 16 : CHUNKS;   /* chunks from row to row, a multiple of 8 for the swizzle */
+    static constexpr int MT = D == 256 ? 1 : 2;         /* 16-row fragments of a warp */
+    static constexpr int BM = WARPS * 16 * MT;          /* rows of a block */
+    static constexpr int BN = D == 256 ? 32 : 64;       /* keys of a tile */
+    static constexpr int CHUNKS = D / 8;                /* 16-byte chunks of a row */
+    static constexpr int PITCH = D == 96 ? 16 : CHUNKS; /* chunks from row to row, a multiple of 8 for the swizzle */
     static constexpr int Q_BYTES = BM * PITCH * 16, TILE_BYTES = BN * PITCH * 16;
     static constexpr int SHARED = Q_BYTES + 4 * TILE_BYTES + 3 * BN * 4;
 };
@@ -26,7 +26,8 @@ template <int D> struct shape {
 /* ---------------------------------------------------------------------------------------------- rotation ------- */
 
 /* Eight pairs of a key, wherever they lie. */
-template <int KIND> __device__ void turn_pairs(const attention &a, const uint16_t *k, const float *cs, uint16_t *out, int first)
+template <int KIND>
+__device__ void turn_pairs(const attention &a, const uint16_t *k, const float *cs, uint16_t *out, int first)
 {
     const int half = a.D / 2;
     if (!pairs_aligned(a)) {
@@ -135,7 +136,8 @@ __device__ __forceinline__ void matrices_turned(uint32_t (&x)[4], uint32_t from)
                  : "r"(from)
                  : "memory");
 }
-template <int KIND> __device__ __forceinline__ void product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+template <int KIND>
+__device__ __forceinline__ void product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 {
     if constexpr (KIND == F16)
         asm volatile(
@@ -310,8 +312,8 @@ __global__ void __launch_bounds__(THREADS, D == 256 ? 1 : 2) flash_kernel(const 
 #pragma unroll
             for (int d = 0; d < D / 16; d++) {
                 uint32_t y[4];
-                matrices_turned(y, v_tile + stage * S::TILE_BYTES +
-                                       place<PITCH>(n * 16 + lane % 16, d * 2 + lane / 16));
+                matrices_turned(y,
+                                v_tile + stage * S::TILE_BYTES + place<PITCH>(n * 16 + lane % 16, d * 2 + lane / 16));
 #pragma unroll
                 for (int i = 0; i < MT; i++) {
                     product<KIND>(o[i][2 * d], p[i][n], y[0], y[1]);

@@ -14,7 +14,15 @@ namespace
 
 typedef unsigned long long u64;
 
-enum { THREADS = 1024, WARPS = THREADS / WARP, BINS = THREADS, LISTED = REATTN__CUDA_SPANS_MAX, EMPTY = -1, CACHED = LISTED / THREADS, BATCH = 8 };
+enum {
+    THREADS = 1024,
+    WARPS = THREADS / WARP,
+    BINS = THREADS,
+    LISTED = REATTN__CUDA_SPANS_MAX,
+    EMPTY = -1,
+    CACHED = LISTED / THREADS,
+    BATCH = 8
+};
 enum { MASS_UNIT = 44, MASS_BIN = 37 }; /* a whole vote is 2^44; 128 bins a vote */
 
 template <bool MASS> struct vote_type {
@@ -292,7 +300,8 @@ template <bool MASS, class function> __device__ void each_vote(const tallies<MAS
 
 /* Finds the m best tallies: positions to kept, in any order; returns how many. */
 template <bool MASS>
-__device__ int keep_best(const task &t, const tallies<MASS> &table, const tallies<MASS> &list, shared_part &s, int *kept)
+__device__ int keep_best(const task &t, const tallies<MASS> &table, const tallies<MASS> &list, shared_part &s,
+                         int *kept)
 {
     typedef typename vote_type<MASS>::type votes_t;
     int ones = 0;
@@ -341,16 +350,15 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
     if (all > t.m) {
         const bool exact = !MASS && bin < BINS - 1; /* a bin is one number of votes */
         int got = s.above + s.hist[bin];
-        votes = exact ? (votes_t)bin
-                      : (votes_t)threshold([&](int i) { return (u64)from.votes[i]; }, n, t.m, s, &got);
+        votes = exact ? (votes_t)bin : (votes_t)threshold([&](int i) { return (u64)from.votes[i]; }, n, t.m, s, &got);
         if (got > t.m) {
             const int more = how_many([&](int i) { return from.votes[i] > votes; }, n, s);
             auto tie = [&](int i) { return from.votes[i] == votes ? from.best[i] : 0; };
             best = threshold(tie, n, t.m - more, s, &got);
             if (got > t.m - more) {
                 const int better = how_many([&](int i) { return tie(i) > best; }, n, s);
-                low = threshold([&](int i) { return tie(i) == best ? (u64)(0x80000000u - (unsigned)from.pos[i]) : 0; }, n,
-                                t.m - more - better, s, &got);
+                low = threshold([&](int i) { return tie(i) == best ? (u64)(0x80000000u - (unsigned)from.pos[i]) : 0; },
+                                n, t.m - more - better, s, &got);
             }
         }
     }
@@ -370,7 +378,8 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
     __shared__ shared_part s;
     const int list = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const tallies<MASS> listed(raw, LISTED);
-    int *kept = (int *)(raw + LISTED * slot_bytes<MASS>()), *sorted = kept + t.m, *offset = sorted + t.m, *ends = offset + t.m;
+    int *kept = (int *)(raw + LISTED * slot_bytes<MASS>()), *sorted = kept + t.m, *offset = sorted + t.m,
+        *ends = offset + t.m;
     char *own = raw + (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
     const tallies<MASS> table(t.table ? t.table + list * t.table_bytes : own, t.slots);
     if (!t.table) {

@@ -18,16 +18,16 @@ typedef struct reattn__cuda_plan_args {
     const reattn_hit *hits; /* [n_query][H][top_k], device; positions counted from `keep`, -1: none */
     int64_t n_query;
     int H, top_k;
-    int lists;      /* 1, or the number of KV heads: one scope each */
-    int vote;       /* reattn_vote. MASS is summed in units of 2^-44, so that the order of votes does not matter */
-    double scale;   /* factor on scores in MASS */
+    int lists;       /* 1, or the number of KV heads: one scope each */
+    int vote;        /* reattn_vote. MASS is summed in units of 2^-44, so that the order of votes does not matter */
+    double scale;    /* factor on scores in MASS */
     int64_t m, span; /* most kept positions (1 .. REATTN__CUDA_SPANS_MAX), tokens recalled around each */
     int64_t n, keep, local; /* tokens held, n > keep + local; first and last tokens that are always in scope */
 
     /* written, device memory */
-    int32_t *tokens; /* [lists][room] the tokens of the scope, ascending */
-    int64_t room;    /* at least min(n, keep + m * span + local) */
-    int32_t *count;  /* [lists] how many they are */
+    int32_t *tokens;    /* [lists][room] the tokens of the scope, ascending */
+    int64_t room;       /* at least min(n, keep + m * span + local) */
+    int32_t *count;     /* [lists] how many they are */
     reattn_span *spans; /* [lists][m] what was recalled */
     int32_t *n_span;    /* [lists] */
 

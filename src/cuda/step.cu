@@ -39,10 +39,10 @@ struct layer {
     int table;          /* of rotations: which */
 };
 
-struct step { /* what a layer's step is about to do */
+struct step {       /* what a layer's step is about to do */
     int64_t n, end; /* tokens held after it; end of the middle */
     bool search, choose, decode;
-    int64_t slot;   /* of the window that the query goes to, in decode */
+    int64_t slot; /* of the window that the query goes to, in decode */
     const float *q;
 };
 
@@ -109,14 +109,17 @@ int check_context(const reattn__cuda_context_args *a, reattn_error *err)
     const reattn_session_params *p = a->params;
     if (a->n_layer < 1 || a->policy < REATTN__CUDA_REATTENTION || a->policy > REATTN__CUDA_FULL || a->capacity < 0 ||
         a->capacity > TOKENS_MAX || (a->type != REATTN__CUDA_BF16 && a->type != REATTN__CUDA_F16))
-        return reattn__fail(err, REATTN_E_ARG, "a CUDA context of %d layers, policy %d, type %d, %lld tokens: out of range",
-                            a->n_layer, a->policy, a->type, (long long)a->capacity);
+        return reattn__fail(err, REATTN_E_ARG,
+                            "a CUDA context of %d layers, policy %d, type %d, %lld tokens: out of range", a->n_layer,
+                            a->policy, a->type, (long long)a->capacity);
     for (int i = 0; i < a->n_layer; i++) {
         const reattn__layer *l = &a->layers[i];
         if ((l->D != 64 && l->D != 96 && l->D != 128 && l->D != 256) || l->Dv != l->D || l->Hk < 1 || l->H % l->Hk)
-            return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                                "layer %d has %d/%d heads of %d and %d values: the CUDA kernels know heads of 64, 96, 128 "
-                                "and 256 values, keys and values alike", i, l->H, l->Hk, l->D, l->Dv);
+            return reattn__fail(
+                err, REATTN_E_UNSUPPORTED,
+                "layer %d has %d/%d heads of %d and %d values: the CUDA kernels know heads of 64, 96, 128 "
+                "and 256 values, keys and values alike",
+                i, l->H, l->Hk, l->D, l->Dv);
         const int code = reattn__rope_check(&l->rope, l->D, err);
         if (code)
             return code;
@@ -126,8 +129,10 @@ int check_context(const reattn__cuda_context_args *a, reattn_error *err)
     if (p->recall_type != REATTN_RECALL_QK)
         return reattn__fail(err, REATTN_E_UNSUPPORTED, "on a GPU recall is by q . k: set recall-type qk");
     if (p->recall_k > TOP_MAX || p->recall_max > REATTN__CUDA_SPANS_MAX)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED, "on a GPU recall-k is at most %d and recall-max at most %d, not %lld "
-                            "and %lld", (int)TOP_MAX, REATTN__CUDA_SPANS_MAX, (long long)p->recall_k, (long long)p->recall_max);
+        return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                            "on a GPU recall-k is at most %d and recall-max at most %d, not %lld "
+                            "and %lld",
+                            (int)TOP_MAX, REATTN__CUDA_SPANS_MAX, (long long)p->recall_k, (long long)p->recall_max);
     return REATTN_OK;
 }
 
@@ -254,8 +259,8 @@ extern "C" int reattn__cuda_reserve(reattn__cuda_context *c, int64_t n, void *st
 {
     uint64_t bytes = 0;
     if (n > c->capacity)
-        return reattn__fail(err, REATTN_E_LIMIT, "the text reaches %lld tokens, the limit on this GPU is %lld", (long long)n,
-                            (long long)c->capacity);
+        return reattn__fail(err, REATTN_E_LIMIT, "the text reaches %lld tokens, the limit on this GPU is %lld",
+                            (long long)n, (long long)c->capacity);
     for (int i = 0; i < c->n_layer; i++)
         bytes += reattn__cuda_layer_bytes_for(&c->layers[i].store, n);
     if (c->params.mem_limit > 0 && bytes > (uint64_t)c->params.mem_limit)
@@ -291,8 +296,10 @@ extern "C" int reattn__cuda_check(reattn__cuda_context *c, void *stream, reattn_
         return code;
     static const char *const what[] = {"", "query", "key", "value"};
     *c->bad = 0;
-    return reattn__fail(err, REATTN_E_NAN, "layer %d gave a %s that is not finite, or too large for how it is stored: the "
-                        "model or its file is damaged", bad / 4, what[bad % 4]);
+    return reattn__fail(err, REATTN_E_NAN,
+                        "layer %d gave a %s that is not finite, or too large for how it is stored: the "
+                        "model or its file is damaged",
+                        bad / 4, what[bad % 4]);
 }
 
 extern "C" int reattn__cuda_spans(reattn__cuda_context *c, int number, int list, reattn_span *spans, int64_t cap,
@@ -312,7 +319,8 @@ extern "C" int reattn__cuda_spans(reattn__cuda_context *c, int number, int list,
     }
     const int64_t read = n[1] < cap ? n[1] : cap;
     if (code == cudaSuccess && read > 0)
-        code = cudaMemcpyAsync(spans, l->spans + list * c->params.recall_max, sizeof *spans * read, cudaMemcpyDeviceToHost, on);
+        code = cudaMemcpyAsync(spans, l->spans + list * c->params.recall_max, sizeof *spans * read,
+                               cudaMemcpyDeviceToHost, on);
     if (code == cudaSuccess)
         code = cudaStreamSynchronize(on);
     *n_span = n[1];
@@ -330,7 +338,8 @@ int check_step(const reattn__cuda_context *c, const reattn__cuda_step_args *a, r
 {
     if (a->layer < 0 || a->layer >= c->n_layer || a->T < 1 || (a->decode && a->T != 1) || !a->k.data || !a->v.data ||
         (a->out && !a->q.data))
-        return reattn__fail(err, REATTN_E_ARG, "a step of layer %d with %lld tokens: out of range", a->layer, (long long)a->T);
+        return reattn__fail(err, REATTN_E_ARG, "a step of layer %d with %lld tokens: out of range", a->layer,
+                            (long long)a->T);
     if (c->policy != REATTN__CUDA_FULL && a->T > c->params.local)
         return reattn__fail(err, REATTN_E_ARG, "a step of %lld tokens is longer than local (%lld)", (long long)a->T,
                             (long long)c->params.local);
@@ -399,7 +408,8 @@ int find(reattn__cuda_context *c, layer *l, const step *s, int64_t T, const reat
          cudaStream_t stream, reattn_error *err)
 {
     reattn__cuda_window *w = &l->window;
-    const int64_t R = c->params.recall_window, list = (int64_t)l->shape.H * c->params.recall_k, M = s->end - l->store.first;
+    const int64_t R = c->params.recall_window, list = (int64_t)l->shape.H * c->params.recall_k,
+                  M = s->end - l->store.first;
     int code = REATTN_OK;
     if (s->decode) {
         reattn_hit *mine = w->hits + s->slot * list;
@@ -422,7 +432,8 @@ int find(reattn__cuda_context *c, layer *l, const step *s, int64_t T, const reat
     *n_query = T;
     return code ? code
                 : failed(cudaMemcpyAsync(w->hits, *hits + (T - add) * list, sizeof **hits * add * list,
-                                         cudaMemcpyDeviceToDevice, stream), "keeping hits", err);
+                                         cudaMemcpyDeviceToDevice, stream),
+                         "keeping hits", err);
 }
 
 int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *hits, int64_t n_query,

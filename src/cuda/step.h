@@ -7,8 +7,8 @@
  * a step is queued and returns; `check` waits. Results are those of the CPU engine (src/policy, src/attend): the same
  * plans for the same stored values, attention near the law (cpu/ref.c).
  *
- * A context is used by one thread at a time, and all its work goes to one stream (or to streams that the caller orders).
- * Functions return REATTN_OK or a negative code with a message. */
+ * A context is used by one thread at a time, and all its work goes to one stream (or to streams that the caller
+ * orders). Functions return REATTN_OK or a negative code with a message. */
 #ifndef REATTN_CUDA_STEP_H
 #define REATTN_CUDA_STEP_H
 
@@ -33,8 +33,8 @@ typedef struct reattn__cuda_context_args {
     int n_layer;
     const reattn_session_params *params; /* resolved, copied: keep, local, recall_*, positions, mem_limit. recall_k at
                                             most 32, recall_type qk */
-    int policy;       /* reattn__cuda_policy */
-    int type;         /* reattn__cuda_type of stored keys and values */
+    int policy;                          /* reattn__cuda_policy */
+    int type;                            /* reattn__cuda_type of stored keys and values */
     int plane;        /* 1: scan an 8-bit copy of the keys: half the bytes a step reads, half as much again stored for
                          keys. The hits are the same */
     int64_t capacity; /* most tokens, 0: as many as the device's memory could hold. Costs address space only */
@@ -62,15 +62,15 @@ typedef struct reattn__cuda_tensor {
 typedef struct reattn__cuda_step_args {
     int layer;
     int64_t T;
-    int decode;                /* 1: one generated token (T 1): the window votes with it; 0: a part of a prompt */
-    reattn__cuda_tensor q;     /* [T][H][D], not rotated */
-    reattn__cuda_tensor k, v;  /* [T][Hk][D], not rotated */
-    float *out;                /* [T][H][D] f32, device memory, written; NULL: append only */
+    int decode;               /* 1: one generated token (T 1): the window votes with it; 0: a part of a prompt */
+    reattn__cuda_tensor q;    /* [T][H][D], not rotated */
+    reattn__cuda_tensor k, v; /* [T][Hk][D], not rotated */
+    float *out;               /* [T][H][D] f32, device memory, written; NULL: append only */
     int64_t out_stride_token, out_stride_head; /* in floats; 0, 0: contiguous */
 } reattn__cuda_step_args;
 
-/* Queues one layer of one step. Takes room if none was reserved. Errors that the host sees: E_ARG, E_LIMIT, E_NOMEM; the
- * layer is then unchanged. Values that are not finite (or too large for f16) are found on the device: check says so. */
+/* Queues one layer of one step. Takes room if none was reserved. Errors that the host sees: E_ARG, E_LIMIT, E_NOMEM;
+ * the layer is then unchanged. Values that are not finite (or too large for f16) are found on the device: check says so. */
 int reattn__cuda_step(reattn__cuda_context *context, const reattn__cuda_step_args *args, void *stream,
                       reattn_error *err);
 

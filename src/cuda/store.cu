@@ -61,8 +61,8 @@ int out_of_memory(size_t bytes, reattn_error *err)
     size_t free_bytes = 0, all = 0;
     (void)cudaMemGetInfo(&free_bytes, &all);
     (void)cudaGetLastError();
-    return reattn__fail(err, REATTN_E_NOMEM, "out of device memory: %zu more bytes are needed, %zu of %zu are free", bytes,
-                        free_bytes, all);
+    return reattn__fail(err, REATTN_E_NOMEM, "out of device memory: %zu more bytes are needed, %zu of %zu are free",
+                        bytes, free_bytes, all);
 }
 
 /* Backs one more part; false if there is no memory. */
@@ -126,10 +126,12 @@ int grow_index(reattn__cuda_layer *l, int64_t keys, cudaStream_t stream, reattn_
     if (l->indexed > 0) {
         const index_view from = index_at(l->index, l->index_room, l->Hk, l->D, l->plane);
         const index_view to = index_at(at, room, l->Hk, l->D, l->plane);
-        auto copy = [&](void *dst, const void *src, size_t unit, size_t rows) { /* [rows][tiles] of unit bytes */
-            if (code == cudaSuccess)
-                code = cudaMemcpy2DAsync(dst, unit * to.tiles, src, unit * from.tiles, unit * from.tiles, rows,
-                                         cudaMemcpyDeviceToDevice, stream);
+        auto copy = [&](void *dst, const void *src, size_t unit,
+                        size_t rows) { /* [rows][tiles] of unit bytes */
+                                       if (code == cudaSuccess)
+                                           code = cudaMemcpy2DAsync(dst, unit * to.tiles, src, unit * from.tiles,
+                                                                    unit * from.tiles, rows, cudaMemcpyDeviceToDevice,
+                                                                    stream);
         };
         copy(to.wide, from.wide, sizeof(tile_info), l->Hk);
         if (l->plane) {
@@ -139,7 +141,8 @@ int grow_index(reattn__cuda_layer *l, int64_t keys, cudaStream_t stream, reattn_
         if (code == cudaSuccess)
             code = cudaMemcpyAsync(to.mean, from.mean, sizeof(float) * l->Hk * l->D, cudaMemcpyDeviceToDevice, stream);
         if (code == cudaSuccess)
-            code = cudaMemcpyAsync(to.norm_max, from.norm_max, sizeof(unsigned) * l->Hk, cudaMemcpyDeviceToDevice, stream);
+            code =
+                cudaMemcpyAsync(to.norm_max, from.norm_max, sizeof(unsigned) * l->Hk, cudaMemcpyDeviceToDevice, stream);
         if (code == cudaSuccess)
             code = cudaMemcpyAsync(to.bad, from.bad, sizeof(int), cudaMemcpyDeviceToDevice, stream);
     }
@@ -197,8 +200,8 @@ extern "C" int reattn__cuda_array_need(reattn__cuda_array *a, size_t bytes, void
     driver d;
     int device = 0;
     if (bytes > a->reserved || !find_driver(&d) || cudaGetDevice(&device) != cudaSuccess)
-        return reattn__fail(err, REATTN_E_INTERNAL, "the store has addresses for %zu bytes, %zu are needed", a->reserved,
-                            bytes);
+        return reattn__fail(err, REATTN_E_INTERNAL, "the store has addresses for %zu bytes, %zu are needed",
+                            a->reserved, bytes);
     while (a->bytes < bytes)
         if (!add_part(a, d, device))
             return out_of_memory(bytes - a->bytes, err);

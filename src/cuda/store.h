@@ -18,8 +18,8 @@ extern "C" {
 /* Device memory that grows at its end. */
 typedef struct reattn__cuda_array {
     void *at;
-    size_t bytes;                /* backed by memory */
-    size_t reserved, granule;    /* addresses, and the unit of backing; 0: it is copied to grow */
+    size_t bytes;             /* backed by memory */
+    size_t reserved, granule; /* addresses, and the unit of backing; 0: it is copied to grow */
     int parts;
 } reattn__cuda_array;
 
@@ -31,11 +31,11 @@ void reattn__cuda_array_close(reattn__cuda_array *array);
 
 typedef struct reattn__cuda_layer {
     int Hk, D, type, plane;
-    int64_t first;             /* token at which the index begins; -1: there is no index */
-    reattn__cuda_array k, v;   /* [token][Hk][D] */
+    int64_t first;           /* token at which the index begins; -1: there is no index */
+    reattn__cuda_array k, v; /* [token][Hk][D] */
     void *index;
     int64_t index_room, indexed; /* in keys from `first` on */
-    int64_t n;                 /* tokens held */
+    int64_t n;                   /* tokens held */
 } reattn__cuda_layer;
 
 int reattn__cuda_layer_open(reattn__cuda_layer *layer, int64_t capacity, reattn_error *err);
@@ -51,8 +51,8 @@ int reattn__cuda_layer_keys(reattn__cuda_layer *layer, int64_t end, reattn__cuda
 
 /* The last queries of a layer and what they chose, in any order. */
 typedef struct reattn__cuda_window {
-    float *x;         /* [R][H][D] */
-    reattn_hit *hits; /* [R][H][top_k], positions counted from the layer's `first` */
+    float *x;                /* [R][H][D] */
+    reattn_hit *hits;        /* [R][H][top_k], positions counted from the layer's `first` */
     int64_t n, oldest, upto; /* queries held, the oldest of R, and up to which key they were searched */
 } reattn__cuda_window;
 
@@ -62,16 +62,16 @@ typedef struct reattn__cuda_append_args {
     const reattn__cuda_layer *layer; /* room for n + T tokens; n is what it held before */
     reattn__cuda_tensor q, k, v;
     int64_t T;
-    int H;                      /* 0: there are no queries */
-    float *q_out;               /* [T][H][D] */
-    float *remember;            /* [T - forget][H][D] gets the queries from `forget` on; or NULL */
+    int H;           /* 0: there are no queries */
+    float *q_out;    /* [T][H][D] */
+    float *remember; /* [T - forget][H][D] gets the queries from `forget` on; or NULL */
     int64_t forget;
     const reattn__cuda_window *window; /* or NULL: nobody has to catch up */
-    int64_t skip;               /* a query of the window that is about to be replaced, -1: none */
-    int64_t upto;               /* keys [window->upto, upto), counted from `first`, are new to the window */
+    int64_t skip;                      /* a query of the window that is about to be replaced, -1: none */
+    int64_t upto;                      /* keys [window->upto, upto), counted from `first`, are new to the window */
     int top_k;
-    int number;                 /* of the layer, for `bad` */
-    int *bad;                   /* gets 4 * number + 1, 2, 3 if a query, key, value is not finite or too large */
+    int number; /* of the layer, for `bad` */
+    int *bad;   /* gets 4 * number + 1, 2, 3 if a query, key, value is not finite or too large */
 } reattn__cuda_append_args;
 
 int reattn__cuda_append(const reattn__cuda_append_args *args, void *stream, reattn_error *err);
