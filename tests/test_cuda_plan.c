@@ -1,5 +1,5 @@
-/* Votes, clip and spans on a CUDA device equal vote.c and span.c: few and many hits, ties, one list and several. Skipped
- * (77) without a CUDA build or without a device. */
+/* Votes, clip and spans on a CUDA device equal vote.c and span.c: few and many hits, ties, one list and several.
+ * Skipped (77) without a CUDA build or without a device. */
 #include "test_util.h"
 
 #ifndef REATTN_HAVE_CUDA

@@ -70,7 +70,8 @@ typedef struct reattn__cuda_step_args {
 } reattn__cuda_step_args;
 
 /* Queues one layer of one step. Takes room if none was reserved. Errors that the host sees: E_ARG, E_LIMIT, E_NOMEM;
- * the layer is then unchanged. Values that are not finite (or too large for f16) are found on the device: check says so. */
+ * the layer is then unchanged. Values that are not finite (or too large for f16) are found on the device: check says
+ * so. */
 int reattn__cuda_step(reattn__cuda_context *context, const reattn__cuda_step_args *args, void *stream,
                       reattn_error *err);
 
