@@ -39,12 +39,14 @@ class Layer(ctypes.Structure):
 class Params(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("policy", ctypes.c_char * 24), ("keep", ctypes.c_int64),
                 ("local", ctypes.c_int64), ("recall_k", ctypes.c_int64), ("recall_span", ctypes.c_int64),
-                ("recall_max", ctypes.c_int64), ("recall_window", ctypes.c_int64), ("tail", ctypes.c_int64),
-                ("chunk", ctypes.c_int64), ("recall_per_head", ctypes.c_int), ("recall_vote", ctypes.c_int),
+                ("recall_max", ctypes.c_int64), ("recall_from", ctypes.c_int64), ("recall_window", ctypes.c_int64),
+                ("tail", ctypes.c_int64), ("chunk", ctypes.c_int64), ("ctx_train", ctypes.c_int64),
+                ("group", ctypes.c_int64), ("shift", ctypes.c_int64), ("scale", ctypes.c_int64),
+                ("recall_per_head", ctypes.c_int), ("recall_vote", ctypes.c_int),
                 ("recall_type", ctypes.c_int), ("recall_when", ctypes.c_int), ("positions", ctypes.c_int),
                 ("type_k", ctypes.c_int), ("type_v", ctypes.c_int), ("ctx_limit", ctypes.c_int64),
                 ("mem_limit", ctypes.c_int64), ("n_threads", ctypes.c_int), ("flash", ctypes.c_int),
-                ("preset", ctypes.c_int)]
+                ("preset", ctypes.c_int), ("clex", ctypes.c_char * 256)]
 
 
 class ContextArgs(ctypes.Structure):

@@ -98,6 +98,7 @@ static void world_open(world *w, test_rng *rng)
     *p = reattn_session_params_default();
     p->keep = test_int(rng, 0, 40);
     p->local = test_one_in(rng, 4) ? test_int(rng, 512, 700) : test_int(rng, 1, 200);
+    p->recall_from = test_one_in(rng, 3) ? test_int(rng, 0, 600) : 0;
     p->recall_k = test_one_in(rng, 3) ? test_int(rng, 1, 32) : 4;
     p->recall_span = test_one_in(rng, 3) ? test_int(rng, 1, 50) : 32;
     p->recall_max = test_one_in(rng, 10) ? 0 : test_int(rng, 1, 30);

@@ -362,7 +362,7 @@ template <int D, int KIND> cudaError_t launch_group(const attention &a, cudaStre
     }
 }
 
-template <int D> cudaError_t launch_kind(const attention &a, cudaStream_t stream)
+template <int D> cudaError_t launch_typed(const attention &a, cudaStream_t stream)
 {
     return a.type == F16 ? launch_group<D, F16>(a, stream) : launch_group<D, BF16>(a, stream);
 }
@@ -383,13 +383,13 @@ cudaError_t launch_few(const attention &a, cudaStream_t stream)
 {
     switch (a.D) {
     case 64:
-        return launch_kind<64>(a, stream);
+        return launch_typed<64>(a, stream);
     case 96:
-        return launch_kind<96>(a, stream);
+        return launch_typed<96>(a, stream);
     case 128:
-        return launch_kind<128>(a, stream);
+        return launch_typed<128>(a, stream);
     case 256:
-        return launch_kind<256>(a, stream);
+        return launch_typed<256>(a, stream);
     }
     return cudaErrorInvalidValue;
 }

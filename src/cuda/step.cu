@@ -346,6 +346,16 @@ int check_step(const reattn__cuda_context *c, const reattn__cuda_step_args *a, r
     return REATTN_OK;
 }
 
+/* The text of n tokens is short enough to be attended to whole. */
+bool whole(const reattn__cuda_context *c, int64_t n)
+{
+    const reattn_session_params *p = &c->params;
+    const int64_t ends = p->keep + p->local;
+    if (c->policy == REATTN__CUDA_FULL || n <= ends)
+        return true;
+    return c->policy == REATTN__CUDA_REATTENTION && n <= p->recall_from;
+}
+
 /* What will happen, as plan_reattention decides it. */
 step look_ahead(const reattn__cuda_context *c, const layer *l, const reattn__cuda_step_args *a)
 {
@@ -357,7 +367,7 @@ step look_ahead(const reattn__cuda_context *c, const layer *l, const reattn__cud
     if (c->policy != REATTN__CUDA_REATTENTION || !a->out)
         return s;
     const bool now = p->recall_when == REATTN_WHEN_ALWAYS || (p->recall_when == REATTN_WHEN_DECODE) == (a->decode != 0);
-    s.end = now && s.n - p->local > p->keep ? s.n - p->local : p->keep;
+    s.end = now && !whole(c, s.n) ? s.n - p->local : p->keep;
     s.search = (!a->decode || now) && p->recall_max > 0; /* a window is kept, be the middle empty or not */
     s.choose = s.search && s.end > p->keep;
     s.slot = w->n < p->recall_window ? w->n : w->oldest;
@@ -458,7 +468,7 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
 void scope_without(const reattn__cuda_context *c, const step *s, reattn__cuda_scope *scope)
 {
     const int64_t keep = c->params.keep, local = c->params.local;
-    const bool all = c->policy == REATTN__CUDA_FULL || s->n <= keep + local;
+    const bool all = whole(c, s->n);
     scope->lists = 1;
     scope->head = all ? s->n : keep;
     scope->skip = all ? 0 : s->n - local - keep;
