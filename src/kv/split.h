@@ -35,7 +35,7 @@ static inline size_t reattn__split_front_bytes(int D)
 }
 static inline size_t reattn__split_back_bytes(int D) { return REATTN__SPLIT_KEYS * (size_t)reattn__split_dp(D) / 8 * 7; }
 
-static inline uint16_t *reattn__split_scale(const reattn__split *keys) { return keys->front; }
+static inline uint16_t *reattn__split_scale(const reattn__split *keys) { return (uint16_t *)keys->front; }
 static inline uint8_t *reattn__split_high(const reattn__split *keys, int D, int block)
 {
     return (uint8_t *)(reattn__split_scale(keys) + REATTN__SPLIT_KEYS) + (size_t)block * (size_t)reattn__split_dp(D) * REATTN__BLOCK;

@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""The whole step of a layer on one CUDA device (append, select, vote, attend) beside PyTorch's attention over all keys.
+
+    scripts/cuda_step.py [--keys 16384 131072 1048576] [--shape 32 8 128] [--reps 30] [--json FILE] [--kernels]
+
+One process, one card; times are medians of events around a step, the L2 cache overwritten before each. In the same run
+a decode step's plan is compared with one made here in float64 (hits of the last 32 queries, votes, spans), and its
+output with attention in float64 over that plan. Random normal keys in bfloat16; G 32, L 4096, k 4, s 32, m 127: a scope
+of up to 8192 keys.
+"""
+import argparse
+import ctypes
+import json
+import statistics
+import sys
+import tempfile
+
+import torch
+import torch.nn.functional as F
+
+import cuda_compare
+from cuda_compare import Error, median, roofs
+
+KEEP, LOCAL, TOP_K, SPAN, MOST, WINDOW, BASE = 32, 4096, 4, 32, 127, 32, 500000.0
+
+
+class Rope(ctypes.Structure):
+    _fields_ = [("kind", ctypes.c_int), ("n_rot", ctypes.c_int), ("n_ctx_orig", ctypes.c_int),
+                ("freq_base", ctypes.c_float), ("freq_scale", ctypes.c_float), ("ext_factor", ctypes.c_float),
+                ("attn_factor", ctypes.c_float), ("beta_fast", ctypes.c_float), ("beta_slow", ctypes.c_float),
+                ("freq_factors", ctypes.c_void_p)]
+
+
+class Layer(ctypes.Structure):
+    _fields_ = [("H", ctypes.c_int), ("Hk", ctypes.c_int), ("D", ctypes.c_int), ("Dv", ctypes.c_int),
+                ("kq_scale", ctypes.c_float), ("rope", Rope)]
+
+
+class Params(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("policy", ctypes.c_char * 24), ("keep", ctypes.c_int64),
+                ("local", ctypes.c_int64), ("recall_k", ctypes.c_int64), ("recall_span", ctypes.c_int64),
+                ("recall_max", ctypes.c_int64), ("recall_from", ctypes.c_int64), ("recall_window", ctypes.c_int64),
+                ("tail", ctypes.c_int64), ("chunk", ctypes.c_int64), ("ctx_train", ctypes.c_int64),
+                ("group", ctypes.c_int64), ("shift", ctypes.c_int64), ("scale", ctypes.c_int64),
+                ("recall_per_head", ctypes.c_int), ("recall_vote", ctypes.c_int),
+                ("recall_type", ctypes.c_int), ("recall_when", ctypes.c_int), ("positions", ctypes.c_int),
+                ("type_k", ctypes.c_int), ("type_v", ctypes.c_int), ("ctx_limit", ctypes.c_int64),
+                ("mem_limit", ctypes.c_int64), ("n_threads", ctypes.c_int), ("flash", ctypes.c_int),
+                ("preset", ctypes.c_int), ("clex", ctypes.c_char * 256)]
+
+
+class ContextArgs(ctypes.Structure):
+    _fields_ = [("layers", ctypes.POINTER(Layer)), ("n_layer", ctypes.c_int), ("params", ctypes.POINTER(Params)),
+                ("policy", ctypes.c_int), ("type", ctypes.c_int), ("plane", ctypes.c_int), ("capacity", ctypes.c_int64)]
+
+
+class Tensor(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("half", ctypes.c_int), ("stride_token", ctypes.c_int64),
+                ("stride_head", ctypes.c_int64)]
+
+
+class StepArgs(ctypes.Structure):
+    _fields_ = [("layer", ctypes.c_int), ("T", ctypes.c_int64), ("decode", ctypes.c_int), ("q", Tensor), ("k", Tensor),
+                ("v", Tensor), ("out", ctypes.c_void_p), ("out_stride_token", ctypes.c_int64),
+                ("out_stride_head", ctypes.c_int64)]
+
+
+class Context:
+    """A context of one layer; steps take contiguous f32 tensors [T][heads][D]."""
+
+    def __init__(self, lib, shape, plane, capacity):
+        H, Hk, D = shape
+        self.lib, self.shape, self.handle = lib, shape, ctypes.c_void_p()
+        layer = Layer(H, Hk, D, D, D**-0.5, Rope(0, D, 8192, BASE, 1, 0, 1, 32, 1, None))
+        params = Params(size=ctypes.sizeof(Params), policy=b"reattention", keep=KEEP, local=LOCAL, recall_k=TOP_K,
+                        recall_span=SPAN, recall_max=MOST, recall_window=WINDOW)
+        args = ContextArgs(ctypes.pointer(layer), 1, ctypes.pointer(params), 0, 0, plane, capacity)
+        self.call("context_create", ctypes.byref(args), ctypes.byref(self.handle))
+
+    def call(self, name, *args):
+        error = Error()
+        if getattr(self.lib, "reattn__cuda_" + name)(*args, ctypes.byref(error)):
+            sys.exit(error.msg.decode())
+
+    def stream(self):
+        return ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+
+    def step(self, q, k, v, out, decode):
+        H, Hk, D = self.shape
+        args = StepArgs(0, k.shape[0], decode, Tensor(q.data_ptr(), 0, H * D, D), Tensor(k.data_ptr(), 0, Hk * D, D),
+                        Tensor(v.data_ptr(), 0, Hk * D, D), None if out is None else out.data_ptr(), 0, 0)
+        self.call("step", self.handle, ctypes.byref(args), self.stream())
+
+    def check(self):
+        self.call("check", self.handle, self.stream())
+
+    def rewind(self, n):
+        self.call("rewind", self.handle, ctypes.c_int64(n))
+
+    def spans(self):
+        spans = (ctypes.c_int64 * (2 * MOST))()
+        n, scope = ctypes.c_int64(), ctypes.c_int64()
+        self.call("spans", self.handle, 0, 0, spans, ctypes.c_int64(MOST), ctypes.byref(n), ctypes.byref(scope),
+                  self.stream())
+        return [(spans[2 * i], spans[2 * i + 1]) for i in range(n.value)], scope.value
+
+    def close(self):
+        self.lib.reattn__cuda_context_free(self.handle)
+
+
+def plan_here(queries, keys, shape):
+    """Spans by the law, in float64: queries [W][H][D] f32, keys [n][Hk][D]."""
+    H, Hk, D = shape
+    n, votes, best = keys.shape[0], {}, {}
+    for h in range(Hk):
+        q = queries[:, h * (H // Hk):(h + 1) * (H // Hk)].reshape(-1, D).double()
+        middle = keys[KEEP:n - LOCAL, h].double()
+        score, at = torch.topk(q @ middle.T, TOP_K)
+        for s, j in zip(score.flatten().tolist(), (at + KEEP).flatten().tolist()):
+            votes[j] = votes.get(j, 0) + 1
+            best[j] = max(best.get(j, s), s)
+    kept = sorted(sorted(votes, key=lambda j: (-votes[j], -best[j], j))[:MOST])
+    spans = []
+    for j in kept:
+        first, end = max(KEEP, j - SPAN // 2), min(n - LOCAL, j + (SPAN + 1) // 2)
+        if spans and first <= spans[-1][1]:
+            spans[-1][1] = max(spans[-1][1], end)
+        else:
+            spans.append([first, end])
+    return [(a, b - a) for a, b in spans]
+
+
+def attend_here(q, keys, values, spans, shape):
+    """Attention of one query [H][D] in float64 over the plan; pairs (2i, 2i+1)."""
+    H, Hk, D = shape
+    n = keys.shape[0]
+    at = torch.cat([torch.arange(a, a + c) for a, c in [(0, KEEP), *spans, (n - LOCAL, LOCAL)]]).cuda()
+    turn, step = [torch.arange(len(at)).float()], torch.tensor(BASE).pow(torch.tensor(-2.0 / D))
+    while len(turn) < D // 2:
+        turn.append(turn[-1] * step)  # in f32, one after the other, as the host model has it
+    turn = torch.stack(turn, -1).double().cuda()
+
+    def rotate(x, angles):
+        c, s = angles.cos(), angles.sin()
+        return torch.stack([x[..., 0::2] * c - x[..., 1::2] * s, x[..., 0::2] * s + x[..., 1::2] * c], -1).flatten(-2)
+
+    k = rotate(keys[at].double(), turn[:, None]).repeat_interleave(H // Hk, 1)
+    v = values[at].double().repeat_interleave(H // Hk, 1)
+    p = torch.softmax(torch.einsum("hd,nhd->hn", rotate(q.double(), turn[-1]), k) * D**-0.5, -1)
+    return torch.einsum("hn,nhd->hd", p, v)
+
+
+def kernels(what, fn):
+    """Time of each kernel of one call, medians of ten."""
+    times = {}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        for _ in range(10):
+            cuda_compare.flush.zero_()
+            fn()
+        torch.cuda.synchronize()
+    for event in trace.events():
+        if event.device_time > 0 and "at::native" not in event.name:
+            name = event.name.replace("(anonymous namespace)::", "").removeprefix("void ").split("(")[0]
+            times.setdefault(name, []).append(event.device_time)
+    parts = [f"{name} {statistics.median(us):.1f}" + (f" x{len(us) // 10}" if len(us) > 10 else "")
+             for name, us in times.items()]
+    print(f"    {what}: " + ", ".join(parts), "us", flush=True)
+
+
+def compare(lib, shape, M, plane, args, rows):
+    H, Hk, D = shape
+    g = torch.Generator(device="cuda").manual_seed(M)
+    rand = lambda *size: torch.randn(*size, device="cuda", generator=g).bfloat16().float()
+    context = Context(lib, shape, plane, M + 8192)
+    keys = torch.empty(M + 4096, Hk, D, device="cuda", dtype=torch.bfloat16)
+    values = torch.empty_like(keys)
+    n, queries = 0, []
+
+    def step(T, decode, out=None):
+        nonlocal n
+        q, k, v = rand(T, H, D), rand(T, Hk, D), rand(T, Hk, D)
+        keys[n:n + T], values[n:n + T] = k.bfloat16(), v.bfloat16()
+        context.step(q, k, v, out, decode)
+        n += T
+        return q
+
+    while n < M - 64:
+        step(min(LOCAL, M - 64 - n), 0)
+    out = torch.empty(1, H, D, device="cuda")
+    queries.append(step(64, 0, torch.empty(64, H, D, device="cuda")))
+    for _ in range(4):
+        queries.append(step(1, 1, out))
+    context.check()
+    spans, scope = context.spans()
+    want = plan_here(torch.cat(queries)[-WINDOW:], keys[:n], shape)
+    law = attend_here(queries[-1][0], keys[:n], values[:n], want, shape)
+    error = ((out[0].double() - law).norm() / law.norm()).item()
+    fine = spans == want and error < 1e-4
+
+    def row(what, ms, **more):
+        rows.append({"heads": f"{H}/{Hk}x{D}", "keys": M, "what": what, "ms": round(ms, 4), **more})
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+
+    name = "8-bit plane" if plane else "bf16"
+    q, k, v = rand(1, H, D), rand(1, Hk, D), rand(1, Hk, D)
+    ms = median(lambda: context.step(q, k, v, out, 1), args.reps)
+    row(f"decode step, {name}", ms, plan_equal=spans == want, scope=scope, error=f"{error:.1e}", ok=fine)
+    if args.kernels:
+        kernels(f"decode {M} {name}", lambda: context.step(q, k, v, out, 1))
+    context.check()
+    T = 512
+    q, k, v, many = rand(T, H, D), rand(T, Hk, D), rand(T, Hk, D), torch.empty(T, H, D, device="cuda")
+
+    def chunk():
+        context.rewind(M)
+        context.step(q, k, v, many, 0)
+
+    row(f"chunk of {T}, {name}", median(chunk, max(args.reps // 3, 5)))
+    if args.kernels:
+        kernels(f"chunk {M} {name}", chunk)
+    context.check()
+    context.close()
+
+
+def rival(shape, M, args, rows):
+    H, Hk, D = shape
+    k, v = (torch.randn(1, Hk, M, D, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for T in (1, 512):
+        q = torch.randn(1, H, T, D, device="cuda", dtype=torch.bfloat16)
+        ms = median(lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True), args.reps if T == 1 else 5)
+        rows.append({"heads": f"{H}/{Hk}x{D}", "keys": M, "what": f"torch attention, {T} queries", "ms": round(ms, 4)})
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keys", type=int, nargs="+", default=[16384, 65536, 131072, 262144, 1048576])
+    parser.add_argument("--shape", type=int, nargs=3, default=[32, 8, 128], metavar=("H", "Hk", "D"))
+    parser.add_argument("--reps", type=int, default=30)
+    parser.add_argument("--lib", help="a built libreattn_cuda.so")
+    parser.add_argument("--json", help="write all numbers there")
+    parser.add_argument("--warm", action="store_true", help="leave the L2 cache as the step before left it")
+    parser.add_argument("--kernels", action="store_true", help="print the time of each kernel")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device")
+    cuda_compare.flush = torch.empty(4096 if args.warm else 512 << 20, dtype=torch.uint8, device="cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        lib = ctypes.CDLL(args.lib or cuda_compare.build(folder))
+    copy, product = roofs(args.reps)
+    card = torch.cuda.get_device_name()
+    print(f"{card}, PyTorch {torch.__version__}: copy {copy:.0f} GB/s, bf16 product {product:.0f} TFLOP/s", flush=True)
+    rows = []
+    for M in args.keys:
+        rival(args.shape, M, args, rows)
+        torch.cuda.empty_cache()
+        for plane in (0, 1):
+            compare(lib, args.shape, M, plane, args, rows)
+            torch.cuda.empty_cache()
+    if args.json:
+        with open(args.json, "w") as out:
+            json.dump({"card": card, "copy_GB/s": copy, "bf16_TFLOP/s": product, "rows": rows}, out, indent=1)
+    if not all(line.get("ok", True) for line in rows):
+        sys.exit("a plan or an output differs from the law")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+/* attend.cu - attention over a scope: checks, scratch, which kernels, and the joining of partial states. */
+#include "attend.cuh"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+enum { JOIN_WARPS = 16, SPLITS_MAX = 1024 };
+
+/* A block takes a row, a warp some of its parts. */
+template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_kernel(attention a)
+{
+    __shared__ float weight[SPLITS_MAX], sums[WARPS][D], tops[WARPS], totals[WARPS];
+    const int64_t row = blockIdx.x;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    float top = -INFINITY, total = 0;
+    for (int i = threadIdx.x; i < a.splits; i += WARPS * WARP)
+        top = fmaxf(top, a.ml[i * a.rows + row].x);
+    for (int i = WARP / 2; i > 0; i /= 2)
+        top = fmaxf(top, __shfl_xor_sync(ALL, top, i));
+    if (lane == 0)
+        tops[warp] = top;
+    __syncthreads();
+    for (int i = 0; i < WARPS; i++)
+        top = fmaxf(top, tops[i]);
+    for (int i = threadIdx.x; i < a.splits; i += WARPS * WARP) {
+        const float2 ml = a.ml[i * a.rows + row];
+        weight[i] = top > -INFINITY ? exp2f(ml.x - top) : 0.0f;
+        total += weight[i] * ml.y;
+    }
+    for (int i = WARP / 2; i > 0; i /= 2)
+        total += __shfl_xor_sync(ALL, total, i);
+    if (lane == 0)
+        totals[warp] = total;
+    __syncthreads();
+    total = 0;
+    for (int i = 0; i < WARPS; i++)
+        total += totals[i];
+    constexpr int PER = (D / 4 + WARP - 1) / WARP;
+    float4 sum[PER];
+#pragma unroll
+    for (int c = 0; c < PER; c++)
+        sum[c] = {0, 0, 0, 0};
+#pragma unroll 4
+    for (int i = warp; i < a.splits; i += WARPS)
+#pragma unroll
+        for (int c = 0; c < PER; c++)
+            if (c * WARP + lane < D / 4) {
+                const float4 x = *(const float4 *)(a.o + (i * a.rows + row) * D + (c * WARP + lane) * 4);
+                const float w = weight[i];
+                sum[c].x += w * x.x, sum[c].y += w * x.y, sum[c].z += w * x.z, sum[c].w += w * x.w;
+            }
+#pragma unroll
+    for (int c = 0; c < PER; c++)
+        if (c * WARP + lane < D / 4)
+            *(float4 *)(sums[warp] + (c * WARP + lane) * 4) = sum[c];
+    __syncthreads();
+    for (int d = threadIdx.x; d < D; d += WARPS * WARP) {
+        float x = 0;
+        for (int i = 0; i < WARPS; i++)
+            x += sums[i][d];
+        a.out[row / a.H * a.out_stride_token + row % a.H * a.out_stride_head + d] = total > 0 ? x / total : 0.0f;
+    }
+    if (threadIdx.x == 0 && a.lse)
+        a.lse[row] = total > 0 ? (top + log2f(total)) / LOG2_E : -INFINITY;
+}
+
+template <int D> cudaError_t join(const attention &a, cudaStream_t stream)
+{
+    if (a.splits > 4)
+        join_kernel<D, JOIN_WARPS><<<(unsigned)a.rows, JOIN_WARPS * WARP, 0, stream>>>(a);
+    else
+        join_kernel<D, 1><<<(unsigned)a.rows, WARP, 0, stream>>>(a);
+    return cudaGetLastError();
+}
+
+cudaError_t launch_join(const attention &a, cudaStream_t stream)
+{
+    switch (a.D) {
+    case 64:
+        return join<64>(a, stream);
+    case 96:
+        return join<96>(a, stream);
+    case 128:
+        return join<128>(a, stream);
+    case 256:
+        return join<256>(a, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+int check(const reattn__cuda_attend_args *a, reattn_error *err)
+{
+    if (a->D != 64 && a->D != 96 && a->D != 128 && a->D != 256)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "heads of %d values: the CUDA kernels know 64, 96, 128 and 256",
+                            a->D);
+    if (a->Hk < 1 || a->H < 1 || a->H % a->Hk)
+        return reattn__fail(err, REATTN_E_ARG, "%d query heads are no multiple of %d KV heads", a->H, a->Hk);
+    if (a->T < 1 || a->scope.most < a->T || a->n < a->T || a->n > INT32_MAX || a->scope.most > a->n ||
+        (a->scope.lists != 1 && a->scope.lists != a->Hk) || a->n_rot < 0 || a->n_rot > a->D || a->n_rot % 2 ||
+        !a->scope.tokens != !a->scope.count || (int64_t)a->T * a->H > INT32_MAX / 2)
+        return reattn__fail(err, REATTN_E_ARG, "%lld queries over %lld of %lld tokens in %d lists: out of range",
+                            (long long)a->T, (long long)a->scope.most, (long long)a->n, a->scope.lists);
+    return REATTN_OK;
+}
+
+int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, reattn_error *err)
+{
+    int device, SMs, code = check(args, err);
+    if (code)
+        return code;
+    cudaError_t found = cudaGetDevice(&device);
+    if (found == cudaSuccess)
+        found = cudaDeviceGetAttribute(&SMs, cudaDevAttrMultiProcessorCount, device);
+    code = failed(found, "looking at the device", err);
+    if (code)
+        return code;
+    const reattn__cuda_scope *scope = &args->scope;
+    *a = attention{};
+    a->q = args->q, a->cs = args->cs, a->k = (const uint16_t *)args->k, a->v = (const uint16_t *)args->v;
+    a->tokens = scope->tokens, a->count = scope->count, a->room = scope->room, a->lists = scope->lists;
+    a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most,
+    a->original = scope->original;
+    a->T = args->T, a->n = args->n, a->rows = args->T * args->H, a->type = args->type, a->H = args->H, a->Hk = args->Hk;
+    a->g = args->H / args->Hk, a->D = args->D, a->neox = args->neox, a->n_rot = args->n_rot, a->scale = args->scale;
+    a->out = args->out, a->lse = args->lse;
+    a->out_stride_token = args->out_stride_token, a->out_stride_head = args->out_stride_head;
+    a->splits = REATTN__MIN(args->T == 1 ? few_splits(*a, SMs) : many_splits(*a, SMs), (int)SPLITS_MAX);
+    char *at = (char *)args->work;
+    auto take = [&](size_t size) {
+        char *here = at;
+        at += (size + 255) / 256 * 256;
+        return here;
+    };
+    a->ml = (float2 *)take(sizeof(float2) * a->splits * a->rows);
+    a->o = (float *)take(sizeof(float) * a->splits * a->rows * a->D);
+    if (args->T > 1) {
+        a->q_scale = (float *)take(sizeof(float) * a->rows);
+        a->q_turned = (uint16_t *)take(sizeof(uint16_t) * a->rows * a->D);
+        a->k_turned = (uint16_t *)take(sizeof(uint16_t) * a->Hk * a->most * a->D);
+    }
+    *bytes = (size_t)(at - (char *)args->work);
+    return REATTN_OK;
+}
+
+} // namespace
+
+extern "C" size_t reattn__cuda_attend_bytes(const reattn__cuda_attend_args *args)
+{
+    attention a;
+    size_t bytes;
+    return set_up(args, &a, &bytes, NULL) ? 0 : bytes;
+}
+
+extern "C" int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *stream, reattn_error *err)
+{
+    attention a;
+    size_t bytes;
+    cudaStream_t on = (cudaStream_t)stream;
+    int code = set_up(args, &a, &bytes, err);
+    if (code)
+        return code;
+    if (args->work_bytes < bytes)
+        return reattn__fail(err, REATTN_E_ARG, "attention needs %zu bytes of scratch, %zu were given", bytes,
+                            args->work_bytes);
+    code = failed(args->T == 1 ? launch_few(a, on) : launch_many(a, on), "attention", err);
+    return code ? code : failed(launch_join(a, on), "joining partial attention", err);
+}

@@ -1,0 +1,52 @@
+/* attend.h - attention over a scope on the device: keys and values straight from the store, rotated on the way.
+ *
+ * Key i of the scope is a token; it sits at position i (or at its token's, with `original`). The last T keys are the
+ * queries' own tokens: query t sees keys 0 .. count - T + t. */
+#ifndef REATTN_CUDA_ATTEND_H
+#define REATTN_CUDA_ATTEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "reattn/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Without `tokens` key i is token i, or i + skip from key `head` on, and there are `most` of them. */
+typedef struct reattn__cuda_scope {
+    const int32_t *tokens; /* [lists][room], device; or NULL */
+    const int32_t *count;  /* [lists], device; or NULL with tokens */
+    int64_t room, head, skip;
+    int64_t most; /* no list has more keys */
+    int lists;    /* 1, or the number of KV heads */
+    int original; /* 1: positions are those of the text */
+} reattn__cuda_scope;
+
+typedef struct reattn__cuda_attend_args {
+    const float *q;     /* [T][H][D], device, not rotated */
+    const void *k, *v;  /* [tokens][Hk][D], device, of type `type` (reattn__cuda_type) */
+    int type, H, Hk, D; /* D 64, 96, 128 or 256 */
+    int64_t T, n;       /* queries, tokens held; T <= keys of any list */
+    float scale;
+    /* Rotations: value pairs of a head are (2i, 2i+1), or with `neox` (i, i + n_rot/2), those past n_rot likewise among
+     * themselves. cs [positions][D], device: the cosines of the D/2 pairs, then the sines; 1 and 0 past n_rot. */
+    const float *cs;
+    int neox, n_rot;
+    reattn__cuda_scope scope;
+    float *out; /* written, device: value d of head h of query t at t * out_stride_token + h * out_stride_head + d */
+    int64_t out_stride_token, out_stride_head;
+    float *lse; /* [T][H], device, written unless NULL */
+    void *work; /* reattn__cuda_attend_bytes(...), aligned to 256 */
+    size_t work_bytes;
+} reattn__cuda_attend_args;
+
+size_t reattn__cuda_attend_bytes(const reattn__cuda_attend_args *args);
+/* Queues two kernels for one query, four for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
+int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *stream, reattn_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

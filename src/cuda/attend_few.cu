@@ -1,0 +1,397 @@
+/* attend_few.cu - attention of one query: the scope is cut into as many parts as there are multiprocessors; a block
+ * takes a part for several KV heads, so that they share the rotations, a warp a stretch of a KV head's keys for up to
+ * GT of its query heads.
+ *
+ * A key lies in LANES lanes, eight pairs each: 16 bytes of the first values and 16 of the second. What a lane will need
+ * it copies ahead into shared memory, its own 16-byte places in STAGES stages: no lane reads what another copied, so
+ * that nobody waits for anybody, and enough bytes are in flight. Each group of LANES lanes keeps a softmax of its own;
+ * they are joined at the end. */
+#include "attend.cuh"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+enum { WARPS_MAX = 16, STAGES = 3, KEYS_AHEAD = 2, SLOTS = 4 * KEYS_AHEAD /* 16-byte places of a lane in a stage */ };
+
+template <int D> struct shape {
+    static constexpr int LANES = D == 96 ? 8 : D / 16; /* of a key; 6 of 8 work where D is 96 */
+    static constexpr int KEYS = WARP / LANES;          /* side by side */
+    static constexpr int STEP = KEYS * KEYS_AHEAD;     /* of a stage, 32 is a multiple of it */
+};
+
+/* What a block does. */
+struct share {
+    int groups; /* of query heads of a KV head: each is a unit */
+    int units;  /* of a block: consecutive (KV head, group) */
+    int parts;  /* warps of a unit */
+};
+
+/* Eight values in a row of pairs that are not aligned to 16 bytes. */
+__device__ __noinline__ uint4 gather16(const attention &a, const uint16_t *row, int first_pair, bool second)
+{
+    uint32_t w[4];
+    for (int i = 0; i < 4; i++) {
+        const int p = first_pair + 2 * i;
+        w[i] = pack16(row[pair_first(a, p) + (second ? pair_step(a, p) : 0)],
+                      row[pair_first(a, p + 1) + (second ? pair_step(a, p + 1) : 0)]);
+    }
+    return {w[0], w[1], w[2], w[3]};
+}
+
+/* Pairs 4c .. 4c + 3 of the eight in the places x and x + WARP. */
+template <int KIND>
+__device__ __forceinline__ void unpack4(const uint4 *x, int c, bool neox, float (&a)[4], float (&b)[4])
+{
+    if (neox) {
+        const uint2 v = *((const uint2 *)x + c), w = *((const uint2 *)(x + WARP) + c);
+        a[0] = widen<KIND>((uint16_t)v.x), a[1] = widen<KIND>((uint16_t)(v.x >> 16));
+        a[2] = widen<KIND>((uint16_t)v.y), a[3] = widen<KIND>((uint16_t)(v.y >> 16));
+        b[0] = widen<KIND>((uint16_t)w.x), b[1] = widen<KIND>((uint16_t)(w.x >> 16));
+        b[2] = widen<KIND>((uint16_t)w.y), b[3] = widen<KIND>((uint16_t)(w.y >> 16));
+    } else {
+        const uint4 v = x[c * WARP];
+        const uint32_t w[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            a[i] = widen<KIND>((uint16_t)w[i]), b[i] = widen<KIND>((uint16_t)(w[i] >> 16));
+    }
+}
+
+template <int D, int KIND, int GT>
+__global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_constant__ attention a, share sh)
+{
+    typedef shape<D> S;
+    extern __shared__ __align__(128) char raw[];
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int in_key = lane % S::LANES, key_at = lane / S::LANES;
+    const bool works = in_key * 16 < D;
+    const int unit_at = warp / sh.parts, part = warp % sh.parts;
+    const int unit = blockIdx.y * sh.units + unit_at, hk = unit / sh.groups;
+    const int first_head = hk * a.g + unit % sh.groups * GT, heads = min(GT, (hk + 1) * a.g - first_head);
+    const int count = scope_count(a, hk);
+    uint4 *ahead = (uint4 *)raw + warp * STAGES * SLOTS * WARP + lane; /* [STAGES][SLOTS][WARP] */
+    float *turned =
+        (float *)(raw + sh.units * sh.parts * STAGES * SLOTS * WARP * 16) + unit_at * GT * D; /* [GT][4][D / 16][4] */
+
+    const bool neox = a.neox, aligned = pairs_aligned(a);
+    /* A lane's pairs: eight in a row with neox; else two times four, so that lanes read side by side. */
+    const int x_at = neox ? pair_first(a, in_key * 8) : in_key * 8;
+    const int y_at = neox ? x_at + pair_step(a, in_key * 8) : D / 2 + in_key * 8;
+    const int pair_at = (works ? in_key : 0) * (neox ? 8 : 4), pair_next = neox ? 4 : D / 4;
+    const int per_block = (count + a.splits - 1) / a.splits, block_end = min(count, ((int)blockIdx.x + 1) * per_block);
+    const int per_warp = (per_block + sh.parts - 1) / sh.parts;
+    const int begin = blockIdx.x * per_block + part * per_warp, end = min(block_end, begin + per_warp);
+    const int64_t pitch = (int64_t)a.Hk * D;
+    const uint16_t *keys = a.k + hk * D, *values = a.v + hk * D + (works ? in_key * 8 : 0);
+
+    /* Tokens of 32 keys, a lane each: those that are copied now and, for positions, those that are worked on. */
+    auto look_up = [&](int first) { return first + lane < end ? scope_token(a, hk, first + lane) : 0; };
+    int copied = begin < end ? look_up(begin) : 0, worked = copied;
+    auto copy = [&](int first, int stage) {
+        if (first < end) {
+            if ((first - begin) % WARP == 0 && first > begin)
+                copied = look_up(first);
+#pragma unroll
+            for (int u = 0; u < KEYS_AHEAD; u++) {
+                const int i = first + u * S::KEYS + key_at;
+                const int64_t at = __shfl_sync(ALL, copied, (i - begin) % WARP) * pitch;
+                const bool there = works && i < end;
+                uint4 *to = ahead + (stage * SLOTS + u * 4) * WARP;
+                if (aligned) {
+                    copy16(address(to), keys + (there ? at + x_at : 0), there);
+                    copy16(address(to + WARP), keys + (there ? at + y_at : 0), there);
+                } else {
+                    to[0] = there ? gather16(a, keys + at, in_key * 8, false) : uint4{0, 0, 0, 0};
+                    to[WARP] = there ? gather16(a, keys + at, in_key * 8, true) : uint4{0, 0, 0, 0};
+                }
+                copy16(address(to + 2 * WARP), values + (there ? at : 0), there);
+                copy16(address(to + 3 * WARP), values + (there ? at + D / 2 : 0), there);
+            }
+        }
+        copies_close();
+    };
+    /* The unit's queries, rotated, in the order in which lanes hold pairs. */
+    auto turn_queries = [&]() {
+        const float *cs = a.cs + query_position(a, count, 0) * D;
+#pragma unroll 1
+        for (int i = part * WARP + lane; i < GT * D / 2; i += sh.parts * WARP) {
+            const int h = i / (D / 2), p = i % (D / 2), from = pair_first(a, p), step = pair_step(a, p);
+            float x = 0, y = 0;
+            if (h < heads) {
+                const float *q = a.q + (int64_t)(first_head + h) * D;
+                const float u = q[from], w = q[from + step], c = cs[p], s = cs[D / 2 + p];
+                x = (u * c - w * s) * (a.scale * LOG2_E);
+                y = (u * s + w * c) * (a.scale * LOG2_E);
+            }
+            const int chunk =
+                neox ? p % 8 / 4 * (D / 16) + p / 8 : p / 4; /* first the lanes' first four, then the others */
+            const int at = h * D + chunk * 4 + p % 4;
+            turned[at] = x;
+            turned[at + D / 2] = y;
+        }
+    };
+
+    float o[GT][16], m[GT], l[GT];
+#pragma unroll
+    for (int h = 0; h < GT; h++) {
+        m[h] = -INFINITY;
+        l[h] = 0;
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            o[h][i] = 0;
+    }
+    int stage = 0, next_stage = 0;
+    const int pad = (STAGES - 1) * S::STEP;
+#pragma unroll 1
+    for (int first = begin - pad; first < end || first < begin; first += S::STEP) {
+        copy(first + pad, next_stage);
+        next_stage = next_stage + 1 == STAGES ? 0 : next_stage + 1;
+        if (first < begin) {
+            if (first + S::STEP >= begin) { /* the copies are on their way */
+                turn_queries();
+                __syncthreads();
+            }
+            continue;
+        }
+        copies_wait<STAGES - 1>();
+        if ((first - begin) % WARP == 0 && first > begin && a.original)
+            worked = look_up(first);
+        const uint4 *here = ahead + stage * SLOTS * WARP;
+        float sum[KEYS_AHEAD][GT];
+        const float *turn[KEYS_AHEAD];
+#pragma unroll
+        for (int u = 0; u < KEYS_AHEAD; u++) {
+            const int i = min(first + u * S::KEYS + key_at, end - 1);
+            const int64_t pos = a.original ? __shfl_sync(ALL, worked, (i - begin) % WARP) : i;
+            turn[u] = a.cs + pos * D + pair_at;
+#pragma unroll
+            for (int h = 0; h < GT; h++)
+                sum[u][h] = 0;
+        }
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            float p[KEYS_AHEAD][4], r[KEYS_AHEAD][4];
+#pragma unroll
+            for (int u = 0; u < KEYS_AHEAD; u++) {
+                unpack4<KIND>(here + u * 4 * WARP, c, neox, p[u], r[u]);
+                const float4 cosine = __ldg((const float4 *)(turn[u] + c * pair_next));
+                const float4 sine = __ldg((const float4 *)(turn[u] + D / 2 + c * pair_next));
+                const float co[4] = {cosine.x, cosine.y, cosine.z, cosine.w}, si[4] = {sine.x, sine.y, sine.z, sine.w};
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float x = p[u][i], y = r[u][i];
+                    p[u][i] = x * co[i] - y * si[i];
+                    r[u][i] = x * si[i] + y * co[i];
+                }
+            }
+#pragma unroll
+            for (int h = 0; h < GT; h++) {
+                const int at = h * D + (c * (D / 16) + (works ? in_key : 0)) * 4;
+                const float4 x = *(const float4 *)(turned + at), y = *(const float4 *)(turned + at + D / 2);
+#pragma unroll
+                for (int u = 0; u < KEYS_AHEAD; u++) {
+                    sum[u][h] += p[u][0] * x.x + p[u][1] * x.y + p[u][2] * x.z + p[u][3] * x.w;
+                    sum[u][h] += r[u][0] * y.x + r[u][1] * y.y + r[u][2] * y.z + r[u][3] * y.w;
+                }
+            }
+        }
+        bool higher = false;
+        float top[GT];
+#pragma unroll
+        for (int h = 0; h < GT; h++) {
+            top[h] = m[h];
+#pragma unroll
+            for (int u = 0; u < KEYS_AHEAD; u++) {
+#pragma unroll
+                for (int i = S::LANES / 2; i > 0; i /= 2)
+                    sum[u][h] += __shfl_xor_sync(ALL, sum[u][h], i);
+                if (first + u * S::KEYS + key_at >= end)
+                    sum[u][h] = -INFINITY;
+                top[h] = fmaxf(top[h], sum[u][h]);
+            }
+            higher |= top[h] > m[h];
+        }
+        if (__any_sync(ALL, higher)) {
+#pragma unroll
+            for (int h = 0; h < GT; h++) {
+                const float shrink = top[h] > m[h] ? power_of_2(m[h] - top[h]) : 1.0f;
+                l[h] *= shrink;
+                m[h] = top[h];
+#pragma unroll
+                for (int i = 0; i < 16; i++)
+                    o[h][i] *= shrink;
+            }
+        }
+#pragma unroll
+        for (int u = 0; u < KEYS_AHEAD; u++) {
+            float x[8], y[8];
+            unpack<KIND>(here[(u * 4 + 2) * WARP], here[(u * 4 + 3) * WARP], true, x, y);
+#pragma unroll
+            for (int h = 0; h < GT; h++) {
+                const float w = sum[u][h] == -INFINITY ? 0.0f : power_of_2(sum[u][h] - m[h]);
+                l[h] += w;
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    o[h][i] += w * x[i];
+                    o[h][8 + i] += w * y[i];
+                }
+            }
+        }
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+    }
+    copies_wait<0>();
+    __syncthreads(); /* what was copied ahead makes room for states */
+
+    /* Over the groups of lanes, then over the warps of the unit. */
+    float top[GT];
+#pragma unroll
+    for (int h = 0; h < GT; h++)
+        top[h] = m[h];
+#pragma unroll 1
+    for (int step = S::LANES; step < WARP; step *= 2)
+#pragma unroll
+        for (int h = 0; h < GT; h++)
+            top[h] = fmaxf(top[h], __shfl_xor_sync(ALL, top[h], step));
+#pragma unroll
+    for (int h = 0; h < GT; h++) {
+        const float f = m[h] == -INFINITY ? 0.0f : power_of_2(m[h] - top[h]);
+        l[h] *= f;
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            o[h][i] *= f;
+    }
+#pragma unroll 1
+    for (int step = S::LANES; step < WARP; step *= 2)
+#pragma unroll
+        for (int h = 0; h < GT; h++) {
+            l[h] += __shfl_xor_sync(ALL, l[h], step);
+#pragma unroll
+            for (int i = 0; i < 16; i++)
+                o[h][i] += __shfl_xor_sync(ALL, o[h][i], step);
+        }
+    constexpr int ROW = D + 4; /* of a state: D sums, highest score, weight */
+    float *state = (float *)raw, *mine = state + warp * GT * ROW;
+    if (key_at == 0 && works)
+#pragma unroll
+        for (int h = 0; h < GT; h++) {
+#pragma unroll
+            for (int i = 0; i < 16; i += 4)
+                *(float4 *)(mine + h * ROW + i / 8 * (D / 2) + in_key * 8 + i % 8) = {o[h][i], o[h][i + 1], o[h][i + 2],
+                                                                                      o[h][i + 3]};
+            if (lane == 0) {
+                mine[h * ROW + D] = top[h];
+                mine[h * ROW + D + 1] = l[h];
+            }
+        }
+    __syncthreads();
+    const float *of_unit = state + unit_at * sh.parts * GT * ROW;
+#pragma unroll 1
+    for (int i = part * WARP + lane; i < heads * D; i += sh.parts * WARP) {
+        const int h = i / D, d = i % D;
+        float top = -INFINITY, sum = 0, weight = 0;
+#pragma unroll 1
+        for (int w = 0; w < sh.parts; w++)
+            top = fmaxf(top, of_unit[(w * GT + h) * ROW + D]);
+#pragma unroll 1
+        for (int w = 0; w < sh.parts && top > -INFINITY; w++) {
+            const float *x = of_unit + (w * GT + h) * ROW;
+            const float f = power_of_2(x[D] - top);
+            sum += f * x[d];
+            weight += f * x[D + 1];
+        }
+        const int64_t row = blockIdx.x * a.rows + first_head + h;
+        a.o[row * D + d] = sum;
+        if (d == 0)
+            a.ml[row] = {top, weight};
+    }
+}
+
+int group_of(const attention &a)
+{
+    return a.g == 1 ? 1 : a.g == 2 ? 2 : 4;
+}
+
+size_t shared_bytes(const attention &a, const share &s)
+{
+    return (size_t)s.units * (s.parts * STAGES * SLOTS * WARP * 16 + sizeof(float) * group_of(a) * a.D);
+}
+
+/* Units so that a block has up to eight; as many warps as shared memory has room for. */
+share share_of(const attention &a)
+{
+    int device = 0, most = 0;
+    if (cudaGetDevice(&device) == cudaSuccess)
+        (void)cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    share s;
+    s.groups = (a.g + group_of(a) - 1) / group_of(a);
+    const int alike = (a.lists > 1 ? 1 : a.Hk) * s.groups; /* units that a block may hold */
+    s.units = 1;
+    for (int i = 2; i <= 8; i++)
+        if (alike % i == 0)
+            s.units = i;
+    s.parts = WARPS_MAX / s.units;
+    while (s.parts > 1 && shared_bytes(a, s) > (size_t)most)
+        s.parts--;
+    return s;
+}
+
+template <int D, int KIND, int GT> cudaError_t launch(const attention &a, cudaStream_t stream)
+{
+    const share s = share_of(a);
+    const size_t shared = shared_bytes(a, s);
+    cudaError_t code =
+        cudaFuncSetAttribute(few_kernel<D, KIND, GT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (code != cudaSuccess)
+        return code;
+    few_kernel<D, KIND, GT>
+        <<<dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP, shared, stream>>>(a, s);
+    return cudaGetLastError();
+}
+
+template <int D, int KIND> cudaError_t launch_group(const attention &a, cudaStream_t stream)
+{
+    switch (group_of(a)) {
+    case 1:
+        return launch<D, KIND, 1>(a, stream);
+    case 2:
+        return launch<D, KIND, 2>(a, stream);
+    default:
+        return launch<D, KIND, 4>(a, stream);
+    }
+}
+
+template <int D> cudaError_t launch_typed(const attention &a, cudaStream_t stream)
+{
+    return a.type == F16 ? launch_group<D, F16>(a, stream) : launch_group<D, BF16>(a, stream);
+}
+
+} // namespace
+
+namespace reattn_cuda
+{
+
+int few_splits(const attention &a, int SMs)
+{
+    const share s = share_of(a);
+    const int blocks = a.Hk * s.groups / s.units;
+    return SMs / blocks > 1 ? SMs / blocks : 1;
+}
+
+cudaError_t launch_few(const attention &a, cudaStream_t stream)
+{
+    switch (a.D) {
+    case 64:
+        return launch_typed<64>(a, stream);
+    case 96:
+        return launch_typed<96>(a, stream);
+    case 128:
+        return launch_typed<128>(a, stream);
+    case 256:
+        return launch_typed<256>(a, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+} // namespace reattn_cuda

@@ -1,0 +1,526 @@
+/* plan.cu - votes, clip and spans on the device.
+ *
+ * Hits are tallied in a hash table (in shared memory, or by many blocks in global memory). One block a list then finds
+ * the m best tallies without sorting: a histogram of votes says which can be among them, and what ties there is cut by
+ * searching the threshold bit by bit: the largest x that at least so many reach. All counts, sums and maxima are
+ * independent of order, so that the result is. */
+#include "plan.h"
+#include "scan.cuh"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+typedef unsigned long long u64;
+
+enum {
+    THREADS = 1024,
+    WARPS = THREADS / WARP,
+    BINS = THREADS,
+    LISTED = REATTN__CUDA_SPANS_MAX,
+    EMPTY = -1,
+    CACHED = LISTED / THREADS,
+    BATCH = 8
+};
+enum { MASS_UNIT = 44, MASS_BIN = 37 }; /* a whole vote is 2^44; 128 bins a vote */
+
+template <bool MASS> struct vote_type {
+    typedef unsigned type;
+};
+template <> struct vote_type<true> {
+    typedef u64 type;
+};
+
+struct task {
+    const reattn_hit *hits;
+    int64_t n_hit; /* of a list */
+    int H, top_k, lists, m, slots, shift;
+    double scale;
+    int64_t span, n, keep, local, room;
+    int32_t *tokens, *count, *n_span;
+    reattn_span *spans;
+    char *table; /* in global memory, [lists] tables; NULL: in shared memory */
+    size_t table_bytes;
+};
+
+template <bool MASS> __host__ __device__ constexpr size_t slot_bytes()
+{
+    return sizeof(u64) + sizeof(int) + sizeof(typename vote_type<MASS>::type);
+}
+
+/* Positions with their votes and best score. */
+template <bool MASS> struct tallies {
+    typedef typename vote_type<MASS>::type votes_t;
+    u64 *best;
+    votes_t *votes;
+    int *pos;
+    __device__ tallies(char *at, int n)
+    {
+        best = (u64 *)at;
+        votes = (votes_t *)(best + n);
+        pos = (int *)(votes + n);
+    }
+    __device__ static int bin(votes_t v)
+    {
+        const votes_t b = MASS ? v >> (MASS ? MASS_BIN : 0) : v;
+        return b < BINS - 1 ? (int)b : BINS - 1;
+    }
+};
+
+/* Doubles as integers of the same order, all above 0; -0 is 0. */
+__device__ u64 order_of_double(double x)
+{
+    const long long bits = __double_as_longlong(x + 0.0);
+    return bits < 0 ? ~(u64)bits : (u64)bits | 1ull << 63;
+}
+
+/* Hit i of a list. */
+__device__ const reattn_hit *hit_of(const task &t, int list, int64_t i)
+{
+    const int64_t per = (int64_t)(t.H / t.lists) * t.top_k;
+    return t.hits + i / per * t.H * t.top_k + list * per + i % per;
+}
+
+template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b, int list, int64_t i)
+{
+    const reattn_hit *hit = hit_of(t, list, i);
+    const int pos = (int)hit->pos;
+    if (pos < 0)
+        return;
+    const double score = hit->score;
+    typename vote_type<MASS>::type weight = 1;
+    if (MASS) {
+        const reattn_hit *first = hit - i % t.top_k;
+        double top = -INFINITY, sum = 0;
+        for (int j = 0; j < t.top_k; j++)
+            if (first[j].pos >= 0)
+                top = fmax(top, first[j].score);
+        for (int j = 0; j < t.top_k; j++)
+            if (first[j].pos >= 0)
+                sum += exp(t.scale * (first[j].score - top));
+        const double share = exp(t.scale * (score - top)) / sum;
+        weight = (typename vote_type<MASS>::type)fmax(1.0, rint(share * (double)(1ull << MASS_UNIT)));
+    }
+    unsigned slot = t.shift < 32 ? (unsigned)pos * 0x9e3779b1u >> t.shift : 0;
+    for (;; slot = (slot + 1) & (t.slots - 1)) {
+        int seen = *(volatile int *)&b.pos[slot];
+        if (seen == EMPTY)
+            seen = atomicCAS(&b.pos[slot], EMPTY, pos);
+        if (seen == EMPTY || seen == pos)
+            break;
+    }
+    atomicAdd(&b.votes[slot], weight);
+    const u64 order = order_of_double(score);
+    if (order > *(volatile u64 *)&b.best[slot])
+        atomicMax(&b.best[slot], order);
+}
+
+template <bool MASS> __device__ void clear(const tallies<MASS> &b, int n, int64_t first, int64_t step)
+{
+    for (int64_t i = first; i < n; i += step) {
+        b.best[i] = 0;
+        b.votes[i] = 0;
+        b.pos[i] = EMPTY;
+    }
+}
+
+template <bool MASS> __global__ void clear_kernel(task t)
+{
+    clear(tallies<MASS>(t.table + blockIdx.y * t.table_bytes, t.slots), t.slots,
+          (int64_t)blockIdx.x * blockDim.x + threadIdx.x, (int64_t)gridDim.x * blockDim.x);
+}
+
+template <bool MASS> __global__ void cast_kernel(task t)
+{
+    const tallies<MASS> b(t.table + blockIdx.y * t.table_bytes, t.slots);
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < t.n_hit)
+        cast(t, b, blockIdx.y, i);
+}
+
+/* ------------------------------------------------------------------------------------------ one block -------- */
+
+struct shared_part {
+    u64 high[WARPS], low[WARPS];
+    int sums[3][WARPS], hist[BINS + 1];
+    int listed, kept, bin, above;
+};
+
+__device__ int block_sum(int x, shared_part &s)
+{
+    x = __reduce_add_sync(ALL, x);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        s.sums[0][threadIdx.x / WARP] = x;
+    __syncthreads();
+    return __reduce_add_sync(ALL, s.sums[0][threadIdx.x % WARP]);
+}
+
+__device__ void block_sums(int (&x)[3], shared_part &s)
+{
+    for (int i = 0; i < 3; i++)
+        x[i] = __reduce_add_sync(ALL, x[i]);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        for (int i = 0; i < 3; i++)
+            s.sums[i][threadIdx.x / WARP] = x[i];
+    __syncthreads();
+    for (int i = 0; i < 3; i++)
+        x[i] = __reduce_add_sync(ALL, s.sums[i][threadIdx.x % WARP]);
+}
+
+/* The highest and the lowest of a block. */
+__device__ void block_range(u64 &high, u64 &low, shared_part &s)
+{
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = WARP / 2; i > 0; i /= 2) {
+            high = max(high, __shfl_xor_sync(ALL, high, i));
+            low = min(low, __shfl_xor_sync(ALL, low, i));
+        }
+        if (turn == 1)
+            return;
+        __syncthreads();
+        if (threadIdx.x % WARP == 0) {
+            s.high[threadIdx.x / WARP] = high;
+            s.low[threadIdx.x / WARP] = low;
+        }
+        __syncthreads();
+        high = s.high[threadIdx.x % WARP];
+        low = s.low[threadIdx.x % WARP];
+    }
+}
+
+/* The sum of x of the threads before this one; *all gets that of all. */
+__device__ int block_scan(int x, shared_part &s, int *all)
+{
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int sum = x;
+    for (int i = 1; i < WARP; i *= 2) {
+        const int left = __shfl_up_sync(ALL, sum, i);
+        sum += lane >= i ? left : 0;
+    }
+    __syncthreads();
+    if (lane == WARP - 1)
+        s.sums[0][warp] = sum;
+    __syncthreads();
+    const int other = s.sums[0][lane];
+    *all = __reduce_add_sync(ALL, other);
+    return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
+}
+
+/* The largest x (or one that cuts as well) that at least `need` of the n values reach; *reach gets how many do. Values
+ * of 0 are out of the race, `need` is at least 1. Two bits at a time, from the first in which values differ. */
+template <class value> __device__ u64 threshold(value of, int n, int need, shared_part &s, int *reach)
+{
+    u64 high = 0, low = ~0ull, mine[CACHED];
+    for (int c = 0; c < CACHED; c++)
+        mine[c] = 0;
+    const bool cached = n <= CACHED * THREADS;
+    for (int i = threadIdx.x, c = 0; i < n; i += THREADS, c++) {
+        const u64 v = of(i);
+        if (cached)
+#pragma unroll
+            for (int j = 0; j < CACHED; j++)
+                if (j == c)
+                    mine[j] = v;
+        if (v > 0) {
+            high = max(high, v);
+            low = min(low, v);
+        }
+    }
+    block_range(high, low, s);
+    if (high == low) { /* all are equal: all reach it */
+        int all = 0;
+        for (int i = threadIdx.x; i < n; i += THREADS)
+            all += of(i) > 0;
+        *reach = block_sum(all, s);
+        return high;
+    }
+    int bit = (63 - __clzll((long long)(high ^ low))) | 1; /* the upper one of the first two bits */
+    u64 x = bit < 63 ? high >> (bit + 1) << (bit + 1) : 0;
+    *reach = 0;
+    for (; bit > 0 && *reach != need; bit -= 2) {
+        const u64 step = 1ull << (bit - 1);
+        int count[3] = {0, 0, 0};
+        if (cached) {
+#pragma unroll
+            for (int c = 0; c < CACHED; c++)
+#pragma unroll
+                for (int j = 0; j < 3; j++)
+                    count[j] += mine[c] >= x + (j + 1) * step;
+        } else {
+            for (int i = threadIdx.x; i < n; i += THREADS) {
+                const u64 v = of(i);
+                for (int j = 0; j < 3; j++)
+                    count[j] += v >= x + (j + 1) * step;
+            }
+        }
+        block_sums(count, s);
+        const u64 base = x;
+#pragma unroll
+        for (int j = 0; j < 3; j++)
+            if (count[j] >= need) { /* fewer and fewer reach it */
+                x = base + (j + 1) * step;
+                *reach = count[j];
+            }
+    }
+    if (*reach == 0) { /* no step was taken: the common prefix, which all reach */
+        int all = 0;
+        for (int i = threadIdx.x; i < n; i += THREADS)
+            all += of(i) >= x && of(i) > 0;
+        *reach = block_sum(all, s);
+    }
+    return x;
+}
+
+template <class test> __device__ int how_many(test of, int n, shared_part &s)
+{
+    int mine = 0;
+    for (int i = threadIdx.x; i < n; i += THREADS)
+        mine += of(i);
+    return block_sum(mine, s);
+}
+
+/* Calls fn(slot, votes) for all slots, several loads ahead: the table may be far away. */
+template <bool MASS, class function> __device__ void each_vote(const tallies<MASS> &table, int slots, function fn)
+{
+    for (int base = 0; base < slots; base += BATCH * THREADS) {
+        typename vote_type<MASS>::type v[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            const int slot = base + i * THREADS + threadIdx.x;
+            v[i] = slot < slots ? table.votes[slot] : 0;
+        }
+#pragma unroll
+        for (int i = 0; i < BATCH; i++)
+            fn(base + i * THREADS + (int)threadIdx.x, v[i]);
+    }
+}
+
+/* Finds the m best tallies: positions to kept, in any order; returns how many. */
+template <bool MASS>
+__device__ int keep_best(const task &t, const tallies<MASS> &table, const tallies<MASS> &list, shared_part &s,
+                         int *kept)
+{
+    typedef typename vote_type<MASS>::type votes_t;
+    int ones = 0;
+    for (int i = threadIdx.x; i < BINS + 1; i += THREADS)
+        s.hist[i] = 0;
+    if (threadIdx.x == 0)
+        s.listed = s.kept = s.bin = s.above = 0;
+    __syncthreads();
+    each_vote(table, t.slots, [&](int, votes_t v) {
+        if (!MASS && v == 1)
+            ones++;
+        else if (v > 0)
+            atomicAdd(&s.hist[table.bin(v)], 1);
+    });
+    ones = block_sum(ones, s);
+    if (threadIdx.x == 0)
+        s.hist[1] += ones;
+    __syncthreads();
+
+    /* The lowest bin that is needed. */
+    int all;
+    const int here = s.hist[threadIdx.x], before = block_scan(here, s, &all), reach = all - before;
+    if (all > t.m && reach >= t.m && reach - here < t.m) {
+        s.bin = threadIdx.x;
+        s.above = reach - here;
+    }
+    __syncthreads();
+    const int bin = s.bin;
+    each_vote(table, t.slots, [&](int i, votes_t v) {
+        if (v == 0 || table.bin(v) < bin)
+            return;
+        const int at = atomicAdd(&s.listed, 1);
+        if (at < LISTED) {
+            list.votes[at] = v;
+            list.best[at] = table.best[i];
+            list.pos[at] = table.pos[i];
+        }
+    });
+    __syncthreads();
+    const bool fits = s.listed <= LISTED;
+    const tallies<MASS> &from = fits ? list : table;
+    const int n = fits ? s.listed : t.slots;
+
+    votes_t votes = 1;
+    u64 best = 0, low = 0;
+    if (all > t.m) {
+        const bool exact = !MASS && bin < BINS - 1; /* a bin is one number of votes */
+        int got = s.above + s.hist[bin];
+        votes = exact ? (votes_t)bin : (votes_t)threshold([&](int i) { return (u64)from.votes[i]; }, n, t.m, s, &got);
+        if (got > t.m) {
+            const int more = how_many([&](int i) { return from.votes[i] > votes; }, n, s);
+            auto tie = [&](int i) { return from.votes[i] == votes ? from.best[i] : 0; };
+            best = threshold(tie, n, t.m - more, s, &got);
+            if (got > t.m - more) {
+                const int better = how_many([&](int i) { return tie(i) > best; }, n, s);
+                low = threshold([&](int i) { return tie(i) == best ? (u64)(0x80000000u - (unsigned)from.pos[i]) : 0; },
+                                n, t.m - more - better, s, &got);
+            }
+        }
+    }
+    for (int i = threadIdx.x; i < n; i += THREADS) {
+        const votes_t v = from.votes[i];
+        const u64 b = from.best[i];
+        if (v > votes || (v == votes && (b > best || (b == best && 0x80000000u - (unsigned)from.pos[i] >= low))))
+            kept[atomicAdd(&s.kept, 1)] = from.pos[i];
+    }
+    __syncthreads();
+    return s.kept;
+}
+
+template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task t)
+{
+    extern __shared__ __align__(16) char raw[];
+    __shared__ shared_part s;
+    const int list = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const tallies<MASS> listed(raw, LISTED);
+    int *kept = (int *)(raw + LISTED * slot_bytes<MASS>()), *sorted = kept + t.m, *offset = sorted + t.m,
+        *ends = offset + t.m;
+    char *own = raw + (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
+    const tallies<MASS> table(t.table ? t.table + list * t.table_bytes : own, t.slots);
+    if (!t.table) {
+        clear(table, t.slots, threadIdx.x, THREADS);
+        __syncthreads();
+        for (int64_t i = threadIdx.x; i < t.n_hit; i += THREADS)
+            cast(t, table, list, i);
+        __syncthreads();
+    }
+    const int n_kept = keep_best(t, table, listed, s, kept);
+
+    for (int i = warp; i < n_kept; i += WARPS) {
+        int less = 0;
+        for (int j = lane; j < n_kept; j += WARP)
+            less += kept[j] < kept[i];
+        less = __reduce_add_sync(ALL, less);
+        if (lane == 0)
+            sorted[less] = kept[i];
+    }
+    __syncthreads();
+
+    /* Spans, counted from `keep`. Ends ascend, so that a span joins what came before iff it begins at or before the end
+     * before it. */
+    const int high = (int)(t.n - t.local - t.keep), before = (int)(t.span / 2), after = (int)((t.span + 1) / 2);
+    auto end_of = [&](int j) { return j < 0 ? -1 : (int)min((int64_t)high, (int64_t)sorted[j] + after); };
+    auto begin_of = [&](int j) { return max(0, sorted[j] - before); };
+    int recalled = 0, n_span = 0;
+    for (int base = 0; base < n_kept; base += THREADS) {
+        const int j = base + threadIdx.x;
+        const bool in = j < n_kept;
+        const bool opens = in && begin_of(j) > end_of(j - 1);
+        const int count = in ? end_of(j) - max(begin_of(j), end_of(j - 1)) : 0;
+        int more, opened;
+        const int at = recalled + block_scan(count, s, &more);
+        const int number = n_span + block_scan(opens, s, &opened) + opens - 1;
+        if (in)
+            offset[j] = at;
+        if (opens)
+            kept[number] = begin_of(j);
+        if (in && (j == n_kept - 1 || begin_of(j + 1) > end_of(j)))
+            ends[number] = end_of(j);
+        recalled += more;
+        n_span += opened;
+    }
+    __syncthreads();
+
+    int32_t *tokens = t.tokens + list * t.room;
+    const int keep = (int)t.keep, local = (int)t.local;
+    for (int i = threadIdx.x; i < keep; i += THREADS)
+        tokens[i] = i;
+    for (int j = warp; j < n_kept; j += WARPS) {
+        const int first = max(begin_of(j), end_of(j - 1));
+        for (int c = lane; c < end_of(j) - first; c += WARP)
+            tokens[keep + offset[j] + c] = keep + first + c;
+    }
+    for (int i = threadIdx.x; i < local; i += THREADS)
+        tokens[keep + recalled + i] = (int)t.n - local + i;
+    for (int i = threadIdx.x; i < n_span; i += THREADS)
+        t.spans[list * t.m + i] = {keep + kept[i], ends[i] - kept[i]};
+    if (threadIdx.x == 0) {
+        t.count[list] = keep + recalled + local;
+        t.n_span[list] = n_span;
+    }
+}
+
+/* --------------------------------------------------------------------------------------------- the host -------- */
+
+struct layout {
+    task t;
+    size_t shared;
+    bool global;
+};
+
+template <bool MASS> cudaError_t lay_out(const reattn__cuda_plan_args *a, layout *l)
+{
+    int device, most = 0;
+    cudaError_t code = cudaGetDevice(&device);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    task &t = l->t;
+    t = task{};
+    t.hits = a->hits, t.H = a->H, t.top_k = a->top_k, t.lists = a->lists, t.m = (int)a->m, t.scale = a->scale;
+    t.span = a->span, t.n = a->n, t.keep = a->keep, t.local = a->local, t.room = a->room;
+    t.tokens = a->tokens, t.count = a->count, t.n_span = a->n_span, t.spans = a->spans;
+    t.n_hit = a->n_query * (a->H / a->lists) * a->top_k;
+    t.slots = 16, t.shift = 28;
+    while (t.slots < 2 * t.n_hit) {
+        t.slots *= 2;
+        t.shift--;
+    }
+    t.table_bytes = ((size_t)t.slots * slot_bytes<MASS>() + 255) / 256 * 256;
+    l->shared = (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
+    l->global = l->shared + t.table_bytes + sizeof(shared_part) > (size_t)most;
+    if (!l->global)
+        l->shared += t.table_bytes;
+    t.table = l->global ? (char *)a->work : NULL;
+    return code;
+}
+
+template <bool MASS> cudaError_t launch(const layout &l, cudaStream_t stream)
+{
+    if (l.global) {
+        const unsigned blocks = (unsigned)((l.t.n_hit + 255) / 256);
+        clear_kernel<MASS><<<dim3(blocks, l.t.lists), 256, 0, stream>>>(l.t);
+        cast_kernel<MASS><<<dim3(blocks, l.t.lists), 256, 0, stream>>>(l.t);
+    }
+    cudaError_t code =
+        cudaFuncSetAttribute(plan_kernel<MASS>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)l.shared);
+    if (code != cudaSuccess)
+        return code;
+    plan_kernel<MASS><<<l.t.lists, THREADS, l.shared, stream>>>(l.t);
+    return cudaGetLastError();
+}
+
+cudaError_t lay_out_any(const reattn__cuda_plan_args *a, layout *l)
+{
+    return a->vote == REATTN_VOTE_MASS ? lay_out<true>(a, l) : lay_out<false>(a, l);
+}
+
+} // namespace
+
+extern "C" size_t reattn__cuda_plan_bytes(const reattn__cuda_plan_args *args)
+{
+    layout l;
+    return lay_out_any(args, &l) == cudaSuccess && l.global ? l.t.table_bytes * args->lists : 0;
+}
+
+extern "C" int reattn__cuda_plan(const reattn__cuda_plan_args *args, void *stream, reattn_error *err)
+{
+    layout l;
+    const int64_t most = args->vote == REATTN_VOTE_MASS ? 1 << (63 - MASS_UNIT) : 1 << 24; /* that sums can hold */
+    if (args->m < 1 || args->m > REATTN__CUDA_SPANS_MAX || args->span < 1 || args->n <= args->keep + args->local ||
+        args->n > INT32_MAX || args->n_query < 1 || args->n_query * args->H * args->top_k > most)
+        return reattn__fail(err, REATTN_E_ARG, "a plan of %lld queries, %lld spans of %lld, %lld tokens: out of range",
+                            (long long)args->n_query, (long long)args->m, (long long)args->span, (long long)args->n);
+    int code = failed(lay_out_any(args, &l), "looking at the device", err);
+    if (code)
+        return code;
+    if (l.global && args->work_bytes < l.t.table_bytes * args->lists)
+        return reattn__fail(err, REATTN_E_ARG, "votes need %zu bytes of scratch, %zu were given",
+                            l.t.table_bytes * args->lists, args->work_bytes);
+    cudaStream_t on = (cudaStream_t)stream;
+    return failed(args->vote == REATTN_VOTE_MASS ? launch<true>(l, on) : launch<false>(l, on), "voting", err);
+}

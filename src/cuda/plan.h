@@ -1,0 +1,46 @@
+/* plan.h - from hits to a scope, on the device: votes, the m best, spans, and the list of tokens to attend to. What
+ * src/select/vote.c, span.c and src/policy/scope.c do, with the same result. */
+#ifndef REATTN_CUDA_PLAN_H
+#define REATTN_CUDA_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "reattn/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define REATTN__CUDA_SPANS_MAX 4096
+
+typedef struct reattn__cuda_plan_args {
+    const reattn_hit *hits; /* [n_query][H][top_k], device; positions counted from `keep`, -1: none */
+    int64_t n_query;
+    int H, top_k;
+    int lists;       /* 1, or the number of KV heads: one scope each */
+    int vote;        /* reattn_vote. MASS is summed in units of 2^-44, so that the order of votes does not matter */
+    double scale;    /* factor on scores in MASS */
+    int64_t m, span; /* most kept positions (1 .. REATTN__CUDA_SPANS_MAX), tokens recalled around each */
+    int64_t n, keep, local; /* tokens held, n > keep + local; first and last tokens that are always in scope */
+
+    /* written, device memory */
+    int32_t *tokens;    /* [lists][room] the tokens of the scope, ascending */
+    int64_t room;       /* at least min(n, keep + m * span + local) */
+    int32_t *count;     /* [lists] how many they are */
+    reattn_span *spans; /* [lists][m] what was recalled */
+    int32_t *n_span;    /* [lists] */
+
+    void *work; /* reattn__cuda_plan_bytes(...), aligned to 256 */
+    size_t work_bytes;
+} reattn__cuda_plan_args;
+
+/* Bytes of scratch; 0 where the tallies fit shared memory. */
+size_t reattn__cuda_plan_bytes(const reattn__cuda_plan_args *args);
+/* Queues one kernel, or three where there are many hits. Errors: E_ARG, E_INTERNAL. */
+int reattn__cuda_plan(const reattn__cuda_plan_args *args, void *stream, reattn_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

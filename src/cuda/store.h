@@ -1,0 +1,82 @@
+/* store.h - what a layer keeps on the device: un-rotated keys and values, and the index that selection scans.
+ *
+ * Keys and values are [token][Hk][D] in one stretch of addresses each, reserved for the most tokens there can be and
+ * backed by memory piece by piece, so that they grow without being moved. Where the driver cannot do that, they are
+ * copied when they grow. The index (a quarter to a half of the keys) is always copied when it grows.
+ *
+ * Selection searches a middle that begins at token `first`, so the index counts keys from there. It lags behind: only
+ * what a search needs is brought up to date. */
+#ifndef REATTN_CUDA_STORE_H
+#define REATTN_CUDA_STORE_H
+
+#include "cuda/step.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Device memory that grows at its end. */
+typedef struct reattn__cuda_array {
+    void *at;
+    size_t bytes;             /* backed by memory */
+    size_t reserved, granule; /* addresses, and the unit of backing; 0: it is copied to grow */
+    int parts;
+} reattn__cuda_array;
+
+/* `most`: bytes that it may ever have. */
+int reattn__cuda_array_open(reattn__cuda_array *array, size_t most, reattn_error *err);
+/* Makes the first `bytes` bytes usable; what they held stays. Waits for the stream if it has to copy. */
+int reattn__cuda_array_need(reattn__cuda_array *array, size_t bytes, void *stream, reattn_error *err);
+void reattn__cuda_array_close(reattn__cuda_array *array);
+
+typedef struct reattn__cuda_layer {
+    int Hk, D, type, plane;
+    int64_t first;           /* token at which the index begins; -1: there is no index */
+    reattn__cuda_array k, v; /* [token][Hk][D] */
+    void *index;
+    int64_t index_room, indexed; /* in keys from `first` on */
+    int64_t n;                   /* tokens held */
+} reattn__cuda_layer;
+
+int reattn__cuda_layer_open(reattn__cuda_layer *layer, int64_t capacity, reattn_error *err);
+void reattn__cuda_layer_close(reattn__cuda_layer *layer);
+uint64_t reattn__cuda_layer_bytes(const reattn__cuda_layer *layer);
+/* Bytes for n tokens. */
+uint64_t reattn__cuda_layer_bytes_for(const reattn__cuda_layer *layer, int64_t n);
+int reattn__cuda_layer_reserve(reattn__cuda_layer *layer, int64_t n, void *stream, reattn_error *err);
+void reattn__cuda_layer_rewind(reattn__cuda_layer *layer, int64_t n);
+/* Keys [first, end) for selection, the index of them up to date. */
+int reattn__cuda_layer_keys(reattn__cuda_layer *layer, int64_t end, reattn__cuda_keys *keys, void *stream,
+                            reattn_error *err);
+
+/* The last queries of a layer and what they chose, in any order. */
+typedef struct reattn__cuda_window {
+    float *x;                /* [R][H][D] */
+    reattn_hit *hits;        /* [R][H][top_k], positions counted from the layer's `first` */
+    int64_t n, oldest, upto; /* queries held, the oldest of R, and up to which key they were searched */
+} reattn__cuda_window;
+
+/* New rows: keys and values to the store, queries to where selection and attention read them, and what keys that newly
+ * fell into the middle mean for the queries of the window. */
+typedef struct reattn__cuda_append_args {
+    const reattn__cuda_layer *layer; /* room for n + T tokens; n is what it held before */
+    reattn__cuda_tensor q, k, v;
+    int64_t T;
+    int H;           /* 0: there are no queries */
+    float *q_out;    /* [T][H][D] */
+    float *remember; /* [T - forget][H][D] gets the queries from `forget` on; or NULL */
+    int64_t forget;
+    const reattn__cuda_window *window; /* or NULL: nobody has to catch up */
+    int64_t skip;                      /* a query of the window that is about to be replaced, -1: none */
+    int64_t upto;                      /* keys [window->upto, upto), counted from `first`, are new to the window */
+    int top_k;
+    int number; /* of the layer, for `bad` */
+    int *bad;   /* gets 4 * number + 1, 2, 3 if a query, key, value is not finite or too large */
+} reattn__cuda_append_args;
+
+int reattn__cuda_append(const reattn__cuda_append_args *args, void *stream, reattn_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
