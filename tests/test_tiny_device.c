@@ -27,7 +27,8 @@ static reattn_model *load(const char *path, int n_gpu_layers, int flash)
     reattn_model_params p = reattn_model_params_default();
     p.n_gpu_layers = n_gpu_layers;
     p.n_threads = 1;
-    if (reattn__model_load(path, &p, flash, &model, &err)) fail_msg("%s: %s", path, err.msg);
+    if (reattn__model_load(path, &p, flash, &model, &err))
+        fail_msg("%s: %s", path, err.msg);
     return model;
 }
 
@@ -40,7 +41,8 @@ typedef struct record {
 static void note(const reattn_trace *t, void *user)
 {
     record *r = user;
-    if (t->layer != r->layer) return;
+    if (t->layer != r->layer)
+        return;
     for (int64_t i = 0; i < t->n_spans; i++) {
         assert_true(r->n < MOST_SPANS);
         int64_t *to = r->spans[r->n++];
@@ -64,7 +66,8 @@ static reattn_session *session_of(reattn_model *model, const char *policy, int e
     p.recall_max = 4;
     p.recall_span = 8;
     p.tail = 16;
-    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_create(model, &p, &s, &err))
+        fail_msg("%s", err.msg);
     return s;
 }
 
@@ -73,12 +76,16 @@ static void run(reattn_session *s, int64_t from, float *out, int n_vocab)
 {
     reattn_error err = {0};
     int32_t tokens[PROMPT];
-    for (int i = 0; i < PROMPT; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
-    if (reattn_session_prompt(s, tokens + from, PROMPT - from, NULL, NULL, &err)) fail_msg("%s", err.msg);
+    for (int i = 0; i < PROMPT; i++)
+        tokens[i] = 10 + (i * 37 + i * i) % 200;
+    if (reattn_session_prompt(s, tokens + from, PROMPT - from, NULL, NULL, &err))
+        fail_msg("%s", err.msg);
     for (int i = 0;; i++) {
         memcpy(out + (int64_t)i * n_vocab, reattn_session_logits(s), (size_t)n_vocab * sizeof *out);
-        if (i == STEPS) break;
-        if (reattn_session_decode(s, 20 + i, &err)) fail_msg("%s", err.msg);
+        if (i == STEPS)
+            break;
+        if (reattn_session_decode(s, 20 + i, &err))
+            fail_msg("%s", err.msg);
     }
 }
 
@@ -102,12 +109,14 @@ static void rewinds(reattn_model *model, const char *policy, const float *all, i
     run(s, 0, again, n_vocab);
     assert_memory_equal(again, all, (size_t)n * sizeof *all);
     assert_int_equal(reattn_session_anchor(s, 200), 192);
-    if (reattn_session_rewind(s, 192, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_rewind(s, 192, &err))
+        fail_msg("%s", err.msg);
     run(s, 192, again, n_vocab);
     assert_memory_equal(again, all, (size_t)n * sizeof *all);
     reattn_stats stats;
     reattn_session_get_stats(s, &stats);
-    assert_true(stats.scope_max > 64 && stats.scope_max <= 4 + 4 * 8 + 64 && stats.device_ms > 0 && stats.store_bytes > 0);
+    assert_true(stats.scope_max > 64 && stats.scope_max <= 4 + 4 * 8 + 64 && stats.device_ms > 0 &&
+                stats.store_bytes > 0);
     reattn_session_free(s);
     free(again);
 }
@@ -136,9 +145,10 @@ static void check_form(const char *path, const char *name, int layers, int flash
     logits_of(model, "full", REATTN_ENGINE_AUTO, NULL, there, n_vocab);
     double theirs = test_difference(native, precise, n), ours = test_difference(copied, precise, n),
            here = test_difference(there, precise, n);
-    printf("%-16s -ngl %d, flash attention %s, first layer at %d, last at %d: native %.2e, engine on the CPU %.2e, where "
-           "the layers are %.2e\n",
-           name, layers, flash == REATTN_FLASH_OFF ? "off" : "auto", places[0], places[n_layer - 1], theirs, ours, here);
+    printf(
+        "%-16s -ngl %d, flash attention %s, first layer at %d, last at %d: native %.2e, engine on the CPU %.2e, where "
+        "the layers are %.2e\n",
+        name, layers, flash == REATTN_FLASH_OFF ? "off" : "auto", places[0], places[n_layer - 1], theirs, ours, here);
     assert_true(theirs > 0 && ours <= 2 * theirs && here <= 2 * theirs);
 
     reattn_session *s = session_of(model, "reattention", REATTN_ENGINE_AUTO);
@@ -152,7 +162,8 @@ static void check_form(const char *path, const char *name, int layers, int flash
         logits_of(model, "reattention", REATTN_ENGINE_CPU, cpu, copied, n_vocab);
         logits_of(model, "reattention", REATTN_ENGINE_AUTO, gpu, there, n_vocab);
         same_recall(name, cpu, gpu);
-        assert_true(test_difference(there, copied, n) < 1); /* finite, and the same in kind: later layers may recall others */
+        assert_true(test_difference(there, copied, n) <
+                    1); /* finite, and the same in kind: later layers may recall others */
         rewinds(model, "reattention", there, n, n_vocab);
         logits_of(model, "streaming", REATTN_ENGINE_CPU, NULL, copied, n_vocab);
         logits_of(model, "streaming", REATTN_ENGINE_AUTO, NULL, there, n_vocab);
@@ -183,7 +194,8 @@ static void check_model(const char *name)
     p.type_k = p.type_v = REATTN_F32;
     p.n_threads = 1;
     p.ctx_limit = 512;
-    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_create(model, &p, &s, &err))
+        fail_msg("%s", err.msg);
     run(s, 0, precise, info.n_vocab);
     reattn_session_free(s);
     reattn_model_free(model);
@@ -201,7 +213,8 @@ static void every_model(void **unused)
     assert_non_null(dir);
     for (struct dirent *e; (e = readdir(dir));) {
         size_t len = strlen(e->d_name);
-        if (len < 5 || strcmp(e->d_name + len - 5, ".gguf") != 0 || strncmp(e->d_name, "refused", 7) == 0) continue;
+        if (len < 5 || strcmp(e->d_name + len - 5, ".gguf") != 0 || strncmp(e->d_name, "refused", 7) == 0)
+            continue;
         check_model(e->d_name);
     }
     closedir(dir);

@@ -328,7 +328,7 @@ typedef struct reattn_stats {
     double append_ms;            /* of these: storing */
     double device_ms;            /* of these: all three, of layers that attend on a GPU */
     int64_t scope_max;           /* largest number of keys that a query attended to; of layers that attend on a GPU
-                                    only prompts and the last step are looked at */
+                                    the last chunk of a prompt and the last step are looked at */
     int64_t keys_scored;         /* (query, head, key) scores asked for */
     int64_t keys_rescored;       /* of these, computed in full precision */
     int64_t distillations;       /* times that a full pot was emptied to what stays */

@@ -12,10 +12,12 @@
 
 typedef struct reattn__device reattn__device;
 
-/* Rows of f32 of a [T][heads][n] tensor: value i of head h of token t is data[t * stride_token + h * stride_head + i]. */
+/* Rows of a [T][heads][n] tensor of f32 or f16: value i of head h of token t is element t * stride_token + h *
+ * stride_head + i. */
 typedef struct reattn__rows {
-    const float *data;
+    const void *data;
     int64_t stride_token, stride_head;
+    bool half;
 } reattn__rows;
 
 /* A session's layers: those with device[l] >= 0 are the engine's. */
@@ -40,14 +42,14 @@ typedef struct reattn__device_table {
 
     /* Takes the memory of n tokens in all layers. On E_LIMIT or E_NOMEM what is there stays. */
     int (*reserve)(reattn__device *d, int64_t n, reattn_error *err);
-    /* Copies T rows of `heads` heads to memory kept for part 0, 1 or 2 until the next copy of that part, from the layer's
+    /* Copies T rows of `heads` heads of f32 to memory kept for part 0, 1 or 2 until the next copy of that part, from the layer's
      * device or from the host. Returns when `from` may be overwritten; *kept is what was made. */
-    int (*keep)(reattn__device *d, int layer, int part, int64_t T, int heads, const reattn__rows *from, reattn__rows *kept,
-                reattn_error *err);
-    /* One layer of one step. q, k, v lie on the layer's device; returns when they may be overwritten. The output stays with
-     * the engine until `put`; without want_out there is none. */
+    int (*keep)(reattn__device *d, int layer, int part, int64_t T, int heads, const reattn__rows *from,
+                reattn__rows *kept, reattn_error *err);
+    /* One layer of one step. q, k, v lie on the layer's device; returns when they may be overwritten. The output goes to
+     * `out`, memory of that device, or if it is NULL stays with the engine until `put`; without want_out there is none. */
     int (*step)(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
-                const reattn__rows *v, bool want_out, reattn_error *err);
+                const reattn__rows *v, bool want_out, float *out, reattn_error *err);
     /* Copies the output of the last step, which was this layer's, to memory of its device or of the host. Returns when it
      * is there. */
     int (*put)(reattn__device *d, int layer, int64_t T, float *out, reattn_error *err);
@@ -57,8 +59,8 @@ typedef struct reattn__device_table {
     int (*rewind)(reattn__device *d, int64_t n, reattn_error *err);
     /* What the layer's last step recalled for KV head `list` (0 if all have one set), and the keys that it attended to.
      * Writes up to cap spans, ascending; *n_span says how many there are. Waits for the device. */
-    int (*spans)(reattn__device *d, int layer, int list, reattn_span *spans, int64_t cap, int64_t *n_span, int64_t *n_scope,
-                 reattn_error *err);
+    int (*spans)(reattn__device *d, int layer, int list, reattn_span *spans, int64_t cap, int64_t *n_span,
+                 int64_t *n_scope, reattn_error *err);
 } reattn__device_table;
 
 /* NULL in a build without CUDA. */

@@ -38,6 +38,9 @@ int reattn__bridge_create(reattn_model *m, const reattn__bridge_args *args, reat
                           .hook = {.attend = replace, .user = b, .code = REATTN_E_ARG},
                           .device = {args->engine, args->device, m->layers, args->device_fn, args->user}};
     if (args->engine) b->hook.on = &b->device;
+    for (int l = 0; args->engine && l < m->n_layer; l++)
+        if (args->device[l] >= 0 && (m->layers[l].rope.attn_factor != 1 || m->layers[l].rope.ext_factor != 0))
+            b->hook.scaled = true;
     struct llama_context_params cp = llama_context_default_params();
     cp.n_ctx = cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
     cp.n_threads = cp.n_threads_batch = args->n_threads;

@@ -27,9 +27,10 @@ const int *reattn__model_places(const reattn_model *model);
 typedef int (*reattn__layer_fn)(void *user, int layer, int64_t T, const float *q, const float *k, const float *v,
                                 float *out, reattn_error *err);
 
-/* The same on a device; the output stays with the engine, has_out says whether there is one. */
+/* The same on a device: the output goes to `out` or, if that is NULL, stays with the engine; *has_out says whether there
+ * is one. */
 typedef int (*reattn__device_fn)(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
-                                 const reattn__rows *v, bool *has_out, reattn_error *err);
+                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err);
 
 typedef struct reattn__bridge reattn__bridge;
 

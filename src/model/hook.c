@@ -15,6 +15,7 @@ void reattn__hook_free(reattn__hook *h)
     reattn__buffer_free(&h->v);
     reattn__buffer_free(&h->out);
     reattn__buffer_free(&h->staging);
+    reattn__buffer_free(&h->compare);
 }
 
 void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
@@ -25,8 +26,11 @@ void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
     h->has_q = h->has_k = h->has_v = false;
     h->here[0] = h->here[1] = h->here[2] = h->stepped = h->written = false;
     h->awaited = h->last;
-    h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten;
+    h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
+    if (h->sources == 0 && h->n_compared > 0) h->sources = h->n_same == h->n_compared ? 1 : -1;
+    h->single = h->one && h->sources > 0;
     h->node_q = h->node_k = h->node_v = NULL;
+    h->buffer = NULL;
     h->code = REATTN_OK;
 }
 
@@ -72,18 +76,22 @@ static bool wanted(reattn__hook *h, struct ggml_tensor *t)
         h->written = false;
     }
     if (kind == 's') return h->scores != NULL;
+    if (h->single && kind == 'q') h->layer = reattn__node_layer(t, "Qcur-");
+    if (h->single && on_device(h, kind, t)) return kind == 'a';
     if (h->one) return kind == 'a' || kind == h->last;
     /* Its memory is the layer's until the cache has it, which is after the last part. */
     if (kind == 'v' && on_device(h, kind, t) && reattn__hook_early(h)) return false;
     return kind != 0;
 }
 
-int reattn__hook_place(const struct ggml_tensor *t)
+int reattn__hook_place(reattn__hook *h, const struct ggml_tensor *t)
 {
     ggml_backend_buffer_t buffer = t->view_src ? t->view_src->buffer : t->buffer;
     if (!buffer || ggml_backend_buffer_is_host(buffer)) return REATTN__PLACE_HOST;
+    if (buffer == h->buffer) return h->buffer_place;
     int device = reattn__device_engine() ? reattn__device_engine()->of(t->data) : -1;
-    return device < 0 ? REATTN__PLACE_OTHER : device;
+    h->buffer = buffer;
+    return h->buffer_place = device < 0 ? REATTN__PLACE_OTHER : device;
 }
 
 int reattn__hook_read(reattn__hook *h, const struct ggml_tensor *t, float *out)
@@ -211,7 +219,7 @@ int reattn__hook_take_part(reattn__hook *h, int kind, const struct ggml_tensor *
         return code;
     }
     h->layer = reattn__node_layer(node, "Qcur-");
-    h->place = reattn__hook_place(node);
+    h->place = reattn__hook_place(h, node);
     code = take_rotated(h, node, &h->q, &h->H);
     h->has_q = code == REATTN_OK;
     return code;

@@ -10,7 +10,10 @@
  * Nodes may lie in any backend's memory. A layer whose attention runs on the CPU gets arrays on the host, copied by ggml
  * where they lie elsewhere. A layer that a device engine has (src/device) is given to it where it lies: at the last of q,
  * k, v the layer's step runs, and its output is put at the attention's node. Only of the part that came first a copy is
- * kept there, because ggml may use its memory again. */
+ * kept there, because ggml may use its memory again.
+ * A single token on a device needs one stop where attention is fused: at its node the sources are q, k and v, the latter
+ * two as rows of libllama's cache, in f16, which is how the engine keeps them too. The first such token is taken as above and
+ * compared; if the sources are not the same the two stops remain. */
 #ifndef REATTN_HOOK_H
 #define REATTN_HOOK_H
 
@@ -30,8 +33,7 @@ typedef struct reattn__hook_device {
     reattn__device *engine;
     const int *device;           /* [n_layer] -1: the layer's attention runs on the CPU */
     const reattn__layer *layers; /* [n_layer] */
-    int (*step)(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k, const reattn__rows *v,
-                bool *has_out, reattn_error *err);
+    reattn__device_fn step;
     void *user;
 } reattn__hook_device;
 
@@ -53,12 +55,20 @@ struct reattn__hook {
     reattn_rope rope;            /* of the layer's Q; freq_factors points into factors or is NULL */
     float factors[256];
     int place; /* where the layer's Q lies: reattn__model_places */
+    const void *buffer; /* the last buffer of this run whose place was asked for, and that place */
+    int buffer_place;
 
     const reattn__hook_device *on; /* NULL: every layer's attention runs on the CPU */
+    bool scaled;          /* a layer of the engine scales what it rotates: its source is needed for a single token too */
     int awaited;          /* `last` of the runs before this one */
     reattn__rows rows[3]; /* q, k, v of the layer at hand, on its device */
     bool here[3];         /* which of them have come */
     bool stepped, has_out; /* its step has run; there is an output */
+    int compared;         /* layer of `compare` */
+    int sources;          /* of a fused node: 0 not compared yet, 1 they are q, k, v, -1 they are not */
+    int n_compared, n_same; /* layers, in the run that compares */
+    bool single;          /* this run stops at them only */
+    reattn__buffer compare; /* q, k, v of a token to compare */
 
     int code; /* first error; nothing is wanted after it */
     reattn_error err;
@@ -80,6 +90,6 @@ int reattn__hook_read(reattn__hook *hook, const struct ggml_tensor *t, float *ou
 /* Writes the hook's out [T][H][Dv] into the attention node. */
 int reattn__hook_write(reattn__hook *hook, struct ggml_tensor *node);
 /* The device of a tensor's memory: reattn__model_places. */
-int reattn__hook_place(const struct ggml_tensor *t);
+int reattn__hook_place(reattn__hook *hook, const struct ggml_tensor *t);
 
 #endif

@@ -7,7 +7,8 @@
 int reattn__node_layer(const struct ggml_tensor *node, const char *prefix)
 {
     size_t n = strlen(prefix);
-    if (strncmp(node->name, prefix, n) != 0) return -1;
+    if (strncmp(node->name, prefix, n) != 0)
+        return -1;
     char *end;
     long layer = strtol(node->name + n, &end, 10);
     return end != node->name + n && *end == 0 ? (int)layer : -1;
@@ -44,15 +45,21 @@ const char *reattn__node_scale(const struct ggml_tensor *node, float *scale)
     if (!fused) {
         /* kqv_out is a copy of a permuted (v times softmax). */
         const struct ggml_tensor *product = node->src[0];
-        while (product && (product->op == GGML_OP_PERMUTE || product->op == GGML_OP_VIEW || product->op == GGML_OP_RESHAPE))
+        while (product &&
+               (product->op == GGML_OP_PERMUTE || product->op == GGML_OP_VIEW || product->op == GGML_OP_RESHAPE))
             product = product->src[0];
         softmax = product && product->op == GGML_OP_MUL_MAT ? product->src[1] : NULL;
-        if (!softmax || softmax->op != GGML_OP_SOFT_MAX) return "an attention of several parts (MLA?)";
-        if (softmax->src[0]->op != GGML_OP_MUL_MAT) return "a soft cap or a bias on its scores";
+        if (!softmax || softmax->op != GGML_OP_SOFT_MAX)
+            return "an attention of several parts (MLA?)";
+        if (softmax->src[0]->op != GGML_OP_MUL_MAT)
+            return "a soft cap or a bias on its scores";
     }
     *scale = parameter(softmax, 0);
-    if (fused && parameter(softmax, 2) != 0) return "a soft cap on its scores";
-    if (parameter(softmax, 1) != 0) return "ALiBi";
-    if (softmax->src[fused ? 4 : 2]) return "attention sinks";
+    if (fused && parameter(softmax, 2) != 0)
+        return "a soft cap on its scores";
+    if (parameter(softmax, 1) != 0)
+        return "ALiBi";
+    if (softmax->src[fused ? 4 : 2])
+        return "attention sinks";
     return NULL;
 }

@@ -6,7 +6,8 @@
 static bool here(const int *places, int n_layer, int place)
 {
     for (int l = 0; l < n_layer; l++)
-        if (places[l] == place) return true;
+        if (places[l] == place)
+            return true;
     return false;
 }
 
@@ -17,7 +18,8 @@ int reattn__places(const reattn_model *model, const reattn_session_params *p, bo
     const int *places = reattn__model_places(model);
     const reattn__device_table *engine = reattn__device_engine();
     int *out = malloc((size_t)n_layer * sizeof *out);
-    if (!out) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    if (!out)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     for (int l = 0; l < n_layer; l++) {
         out[l] = p->engine == REATTN_ENGINE_CPU || places[l] < 0 ? -1 : places[l];
         n += out[l] >= 0;
@@ -27,9 +29,11 @@ int reattn__places(const reattn_model *model, const reattn_session_params *p, bo
     if (!why && p->engine != REATTN_ENGINE_CPU && here(places, n_layer, REATTN__PLACE_OTHER))
         why = engine ? "no kernels for their backend" : "this reattn was built without CUDA (-DREATTN_CUDA=ON)";
     if (why && say)
-        reattn__log(REATTN_LOG_WARN, "layers on a GPU attend on the CPU, their queries, keys and values are copied: %s", why);
+        reattn__log(REATTN_LOG_WARN, "layers on a GPU attend on the CPU, their queries, keys and values are copied: %s",
+                    why);
     if (n > 0 && engine->refuses(&args)) {
-        for (int l = 0; l < n_layer; l++) out[l] = -1;
+        for (int l = 0; l < n_layer; l++)
+            out[l] = -1;
         n = 0;
     }
     if (n > 0 && say)
@@ -45,12 +49,15 @@ static int report(const reattn_session *s, int layer, reattn_error *err)
     int n_list = s->params.recall_per_head ? s->layers[layer].Hk : 1, code = REATTN_OK;
     int64_t cap = s->params.recall_max;
     reattn_span *spans = malloc((size_t)REATTN__MAX(cap, 1) * sizeof *spans);
-    if (!spans) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for a trace");
+    if (!spans)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory for a trace");
     for (int i = 0; i < n_list && code == REATTN_OK; i++) {
         int64_t n = 0;
         code = engine->spans(s->engine, layer, i, spans, cap, &n, NULL, err);
-        if (code != REATTN_OK || n == 0) continue;
-        reattn_trace trace = {.token = s->n - 1, .layer = layer, .kv_head = n_list > 1 ? i : -1, .spans = spans, .n_spans = n};
+        if (code != REATTN_OK || n == 0)
+            continue;
+        reattn_trace trace = {
+            .token = s->n - 1, .layer = layer, .kv_head = n_list > 1 ? i : -1, .spans = spans, .n_spans = n};
         s->trace(&trace, s->trace_user);
     }
     free(spans);
@@ -58,7 +65,7 @@ static int report(const reattn_session *s, int layer, reattn_error *err)
 }
 
 int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
-                                 const reattn__rows *v, bool *has_out, reattn_error *err)
+                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
 {
     reattn_session *s = user;
     const reattn_session_params *p = &s->params;
@@ -67,11 +74,13 @@ int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn_
         return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
     /* Without logits nothing reads the last layer's output: its keys and values were all that mattered. */
     *has_out = layer < s->n_layer - 1 || s->want_logits;
-    int code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, *has_out, err);
+    int code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, *has_out, out, err);
     s->stats.device_ms += reattn__now_ms() - t0;
-    if (code != REATTN_OK || !*has_out) return code;
+    if (code != REATTN_OK || !*has_out)
+        return code;
     int64_t middle = s->n - p->local - p->keep;
-    if (s->policy->create && middle > 0) s->stats.keys_scored += T * s->layers[layer].H * middle;
+    if (s->policy->create && middle > 0)
+        s->stats.keys_scored += T * s->layers[layer].H * middle;
     return s->trace ? report(s, layer, err) : REATTN_OK;
 }
 

@@ -12,7 +12,7 @@ int reattn__places(const reattn_model *model, const reattn_session_params *param
 
 /* The bridge's function for layers on a device. */
 int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
-                                 const reattn__rows *v, bool *has_out, reattn_error *err);
+                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err);
 /* Waits for the device, after the last layer of a step. */
 int reattn__session_device_end(reattn_session *s, reattn_error *err);
 /* Keys that the last step attended to at most. */

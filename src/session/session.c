@@ -196,7 +196,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
         return code;
     }
     if (n_logits) s->logits_at = T - 1;
-    if (!decode) s->stats.scope_max = REATTN__MAX(s->stats.scope_max, reattn__session_device_scope(s));
+    if (!decode && n_logits) s->stats.scope_max = REATTN__MAX(s->stats.scope_max, reattn__session_device_scope(s));
     if (!decode && before == s->anchored && s->n == cut_at && !(last && s->policy->ends)) s->anchored = s->n;
     return REATTN_OK;
 }
