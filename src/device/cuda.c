@@ -80,12 +80,6 @@ static const char *refuses(const reattn__device_args *a)
     return NULL;
 }
 
-/* Split keys are f16 with an 8-bit copy for the scan: as exact, and a scan reads half the bytes. */
-static int plane_of(const reattn_session_params *p)
-{
-    return p->type_k == REATTN_SPLIT && policy_of(p) == REATTN__CUDA_REATTENTION;
-}
-
 static void device_free(reattn__device *d)
 {
     if (!d)
@@ -126,7 +120,6 @@ static int open_unit(reattn__device *d, const reattn__device_args *a, unit *u, r
                                       .params = a->params,
                                       .policy = policy_of(a->params),
                                       .type = REATTN__CUDA_F16,
-                                      .plane = plane_of(a->params),
                                       .capacity = a->params->ctx_limit};
     cudaError_t code = cudaSetDevice(u->device);
     if (code == cudaSuccess)
@@ -182,7 +175,7 @@ static uint64_t bytes_for(const reattn__device_args *a, int64_t n)
             continue;
         bytes += (uint64_t)n * (uint64_t)(s->Hk * (s->D + s->Dv)) * 2;
         if (policy_of(a->params) == REATTN__CUDA_REATTENTION)
-            bytes += reattn__cuda_index_bytes(n, s->Hk, s->D, plane_of(a->params));
+            bytes += reattn__cuda_index_bytes(n, s->Hk, s->D, 0);
     }
     return bytes;
 }
