@@ -316,8 +316,8 @@ typedef struct reattn_mass {
 typedef void (*reattn_mass_fn)(const reattn_mass *mass, void *user);
 /* From now on fn is called once a layer, in layer order, in each step that gives logits (the last chunk of a prompt,
  * every generated token, every chunk of a score); NULL: no longer. Each such step then takes time for a pass over all
- * keys, in float64. fn is never called under the policy native, whose attention is libllama's. Not to be called during
- * a step. */
+ * keys, in float64. fn is never called under the policy native, whose attention is libllama's; of layers that attend on a
+ * GPU nothing is measured: the step fails with E_UNSUPPORTED (set engine). Not to be called during a step. */
 REATTN_API void reattn_session_set_mass(reattn_session *session, reattn_mass_fn fn, void *user);
 
 /* Counters since the session was created or reattn_session_reset_stats. Milliseconds of wall time. */

@@ -39,8 +39,8 @@ static int kind_of(const struct ggml_tensor *t)
 {
     if (reattn__node_attends(t)) return 'a';
     if (reattn__node_scores(t)) return 's';
-    if (t->op == GGML_OP_ROPE) return reattn__node_layer(t, "Qcur-") >= 0 ? 'q' : reattn__node_layer(t, "Kcur-") >= 0 ? 'k' : 0;
-    return reattn__node_layer(t, "Vcur-") >= 0 ? 'v' : 0;
+    if (t->op != GGML_OP_ROPE) return reattn__node_layer(t, "Vcur-") >= 0 ? 'v' : 0;
+    return reattn__node_layer(t, "Qcur-") >= 0 ? 'q' : reattn__node_layer(t, "Kcur-") >= 0 ? 'k' : 0;
 }
 
 /* True if a device engine has the layer of this node. */

@@ -1,19 +1,20 @@
 /* hook.h - taking Q, K and V out of libllama's graph and putting the attention's output back.
  *
- * libllama calls the hook for every node of its graph. Of a layer these are wanted, in the order in which they come:
+ * libllama calls the hook for every node of its graph. Of a layer these are wanted, in the order in which they
+ * come:
  *   Vcur-<l>                 values, not rotated
  *   Qcur-<l>, Kcur-<l>       as GGML_OP_ROPE: the source is what we want, the parameters say how the model rotates
  *   the attention's output   fused or apart (node.h), [T][H][Dv]: it is replaced
- * Each stop costs a decode step some 10 us. A single token at position 0 is not turned by RoPE, so there q and k can be
- * read from the nodes' outputs, all three at the last of them: two stops a layer instead of four.
+ * Each stop costs a decode step some 10 us. A single token at position 0 is not turned by RoPE, so there q and k
+ * can be read from the nodes' outputs, all three at the last of them: two stops a layer instead of four.
  *
- * Nodes may lie in any backend's memory. A layer whose attention runs on the CPU gets arrays on the host, copied by ggml
- * where they lie elsewhere. A layer that a device engine has (src/device) is given to it where it lies: at the last of q,
- * k, v the layer's step runs, and its output is put at the attention's node. Only of the part that came first a copy is
- * kept there, because ggml may use its memory again.
- * A single token on a device needs one stop where attention is fused: at its node the sources are q, k and v, the latter
- * two as rows of libllama's cache, in f16, which is how the engine keeps them too. The first such token is taken as above and
- * compared; if the sources are not the same the two stops remain. */
+ * Nodes may lie in any backend's memory. A layer whose attention runs on the CPU gets arrays on the host, copied by
+ * ggml where they lie elsewhere. A layer that a device engine has (src/device) is given to it where it lies: at the
+ * last of q, k, v the layer's step runs, and its output is put at the attention's node. Only of the part that came
+ * first a copy is kept there, because ggml may use its memory again. A single token on a device needs one stop
+ * where attention is fused: at its node the sources are q, k and v, the latter two as rows of libllama's cache, in
+ * f16, which is how the engine keeps them too. The first such token is taken as above and compared; if the sources
+ * are not the same the two stops remain. */
 #ifndef REATTN_HOOK_H
 #define REATTN_HOOK_H
 
@@ -27,8 +28,8 @@ typedef struct reattn__hook reattn__hook;
 /* Called at a layer's attention node, with the hook's q, k and v filled in. */
 typedef int (*reattn__hook_fn)(reattn__hook *hook, struct ggml_tensor *node);
 
-/* Device layers: how the hook reaches their engine. `step` is called once a layer, with the layer's parts where they lie;
- * *has_out says whether there is an output to put at the attention's node. */
+/* Device layers: how the hook reaches their engine. `step` is called once a layer, with the layer's parts where they
+ * lie; *has_out says whether there is an output to put at the attention's node. */
 typedef struct reattn__hook_device {
     reattn__device *engine;
     const int *device;           /* [n_layer] -1: the layer's attention runs on the CPU */
@@ -46,7 +47,7 @@ struct reattn__hook {
     int H, Hk, D, Dv;            /* its shape */
     bool has_q, has_k, has_v;    /* which of its parts have come */
     int last;                    /* which of them came last in the runs so far: 'q', 'k', 'v'; 0: none was seen yet */
-    bool written;                /* something was written over a part that had come in this layer, and if then another came, */
+    bool written;                /* something was written over a part of this layer; if then another part comes: */
     bool overwritten;            /* a part is overwritten before the last has come: stop at each */
     bool one;                    /* a single token: stop at the last only, for all three */
     struct ggml_tensor *node_q, *node_k, *node_v; /* those announced in this layer */

@@ -18,8 +18,8 @@ bool reattn__node_attends(const struct ggml_tensor *node);
 bool reattn__node_scores(const struct ggml_tensor *node);
 bool reattn__node_fused(const struct ggml_tensor *node);
 
-/* Reads the factor on q . k of an attention node. Returns NULL, or what the layer has that is not plain softmax attention
- * ("a soft cap on its scores", ...). */
+/* Reads the factor on q . k of an attention node. Returns NULL, or what the layer has that is not plain softmax
+ * attention ("a soft cap on its scores", ...). */
 const char *reattn__node_scale(const struct ggml_tensor *node, float *scale);
 
 #endif

@@ -72,6 +72,9 @@ int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn_
     double t0 = reattn__now_ms();
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
         return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
+    if (s->mass_fn && s->want_logits)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                            "exact attention is measured on the CPU only: add --engine cpu");
     /* Without logits nothing reads the last layer's output: its keys and values were all that mattered. */
     *has_out = layer < s->n_layer - 1 || s->want_logits;
     int code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, *has_out, out, err);
