@@ -5,7 +5,7 @@ file(GLOB_RECURSE bridge_sources CONFIGURE_DEPENDS src/model/*.c)
 list(REMOVE_ITEM sources ${bridge_sources})
 
 # The table of the device engine: filled from src/cuda, or empty.
-if(cuda_sources)
+if(cuda_sources MATCHES "/step\\.cu")
     list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/src/device/none.c")
 else()
     list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/src/device/cuda.c")
