@@ -40,6 +40,10 @@ int bench_stretch(reattn_session *s, int64_t from, int64_t n, float change, reat
     if (s->policy->budget)
         return reattn__fail(err, REATTN_E_ARG, "--policy %s holds no more than %lld tokens: none can be copied in",
                             s->params.policy, (long long)s->params.pot);
+    if (s->engine)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                            "--synthetic fills the CPU's store only: add --engine cpu, or "
+                            "leave it off");
     int32_t *tokens = realloc(s->tokens, (size_t)n * sizeof *tokens);
     if (!tokens)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory for %lld tokens", (long long)n);

@@ -46,6 +46,7 @@ int bench_text_open(const bench_request *r, bench_text **out, reattn_error *err)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     reattn_session_params params = reattn_session_params_default();
     params.type_k = params.type_v = REATTN_F32;
+    params.engine = REATTN_ENGINE_CPU;
     params.n_threads = r->n_threads;
     text->n = REATTN__MAX(most_keys, 2 * most_queries);
     text->first = text->n - 2 * most_queries;
@@ -58,8 +59,9 @@ int bench_text_open(const bench_request *r, bench_text **out, reattn_error *err)
         text->q = calloc(bytes, 1);
         reattn__bridge_free(s->bridge);
         s->bridge = NULL;
-        code = text->q ? reattn__bridge_create(r->model, s->params.chunk, s->params.n_threads, keep_queries, text,
-                                               &s->bridge, err)
+        reattn__bridge_args args = {.chunk = s->params.chunk, .n_threads = s->params.n_threads, .fn = keep_queries,
+                                    .user = text};
+        code = text->q ? reattn__bridge_create(r->model, &args, &s->bridge, err)
                        : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     }
     if (code == REATTN_OK)

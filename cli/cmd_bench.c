@@ -176,7 +176,7 @@ static int time_steps(const bench *b, reattn_session *s, int64_t depth, bool dec
     double ms = now_ms() - start;
     reattn_session_get_stats(s, &stats);
     *time = (bench_time){ms / (double)n, stats.select_ms / (double)n, stats.attend_ms / (double)n,
-                         stats.append_ms / (double)n};
+                         stats.append_ms / (double)n, stats.device_ms / (double)n};
     return check(code ? code : reattn_session_rewind(s, depth, &err), &err);
 }
 

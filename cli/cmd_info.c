@@ -21,7 +21,7 @@ typedef struct facts {
     reattn_session_params params; /* resolved */
     bool native_only;
     char reason[sizeof((reattn_error *)0)->msg]; /* why, if so */
-    uint64_t free_bytes, scratch_bytes;
+    uint64_t free_bytes, scratch_bytes, device_bytes_per_1000; /* of layers that attend on a GPU */
     store stores[MAX_STORES];
     int n_stores;
 } facts;
@@ -53,7 +53,7 @@ static int add_store(const reattn_model *model, const reattn_session_params *par
     st->chosen = params->type_k == f->params.type_k && params->type_v == f->params.type_v;
     st->bytes_per_1000 = memory.bytes_per_1000;
     if (st->chosen)
-        f->scratch_bytes = memory.scratch_bytes;
+        f->scratch_bytes = memory.scratch_bytes, f->device_bytes_per_1000 = memory.device_bytes_per_1000;
     if (f->free_bytes > memory.scratch_bytes && memory.bytes_per_1000)
         st->fits = (int64_t)((double)(f->free_bytes - memory.scratch_bytes) * 1000 / (double)memory.bytes_per_1000);
     return EXIT_DONE;
@@ -128,6 +128,10 @@ static void print_text(const facts *f)
     }
     load_bytes_text(f->scratch_bytes, bytes, sizeof bytes);
     printf("and %s for the buffers of a step\n", bytes);
+    if (f->device_bytes_per_1000) {
+        load_bytes_text(f->device_bytes_per_1000, bytes, sizeof bytes);
+        printf("on the GPU, for the layers that attend there: %s per 1000 tokens\n", bytes);
+    }
 }
 
 static int print_json(const facts *f)
@@ -153,12 +157,12 @@ static int print_json(const facts *f)
         m->n_ctx_train, "n_vocab", m->n_vocab, "n_embd", m->n_embd, "n_params", (json_int_t)m->n_params, "file_bytes",
         (json_int_t)m->file_bytes, "native_only", f->native_only ? f->reason : NULL);
     json_t *object = json_pack(
-        "{s:o, s:o, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:I, s:I, s:s, s:i}", "model", model, "rope", rope,
+        "{s:o, s:o, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:I, s:I, s:I, s:s, s:i}", "model", model, "rope", rope,
         "policy", p->policy, "scope", "keep", (json_int_t)p->keep, "recall_max", (json_int_t)p->recall_max,
         "recall_span", (json_int_t)p->recall_span, "local", (json_int_t)p->local, "total",
         (json_int_t)(p->keep + p->recall_max * p->recall_span + p->local), "chunk", (json_int_t)p->chunk, "tail",
         (json_int_t)p->tail, "stores", stores, "scratch_bytes", (json_int_t)f->scratch_bytes, "free_bytes",
-        (json_int_t)f->free_bytes, "cpu_level", reattn_cpu_level(), "threads", p->n_threads);
+        (json_int_t)f->free_bytes, "device_bytes_per_1000", (json_int_t)f->device_bytes_per_1000, "cpu_level", reattn_cpu_level(), "threads", p->n_threads);
     int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
     json_decref(object);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;

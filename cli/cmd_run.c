@@ -73,12 +73,13 @@ static int print_json(const job *j)
     reattn_stats s;
     reattn_session_get_stats(j->session, &s);
     json_t *object = json_pack(
-        "{s:s%, s:I, s:I, s:s, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "text", j->answer.text.data,
+        "{s:s%, s:I, s:I, s:s, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f, s:f, s:f}}", "text", j->answer.text.data,
         j->answer.text.len, "prompt_tokens", (json_int_t)j->n_tokens, "predicted_tokens", (json_int_t)j->answer.tokens,
         "stop", j->answer.stop, "policy", reattn_session_get_params(j->session)->policy, "scope",
         (json_int_t)s.scope_max, "timings", "prompt_ms", s.prompt_ms, "prompt_per_second",
         generate_rate(s.prompt_tokens, s.prompt_ms), "predicted_ms", s.decode_ms, "predicted_per_second",
-        generate_rate(s.decode_tokens, s.decode_ms), "select_ms", s.select_ms, "attend_ms", s.attend_ms);
+        generate_rate(s.decode_tokens, s.decode_ms), "select_ms", s.select_ms, "attend_ms", s.attend_ms, "device_ms",
+        s.device_ms);
     int failed = !object || json_dumpf(object, stdout, JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
     json_decref(object);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;

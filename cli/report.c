@@ -23,7 +23,7 @@ static double rate(const bench_row *row, step step)
 static double model_ms(const bench_row *row, step step)
 {
     const bench_time *t = time_of(row, step);
-    return t->total - t->select - t->attend - t->append;
+    return t->total - t->select - t->attend - t->append - t->device;
 }
 
 /* How many times as fast as native at this depth, or as the best of all of llama.cpp's settings; 0 if there is none. */
@@ -54,17 +54,17 @@ static void print_table(const bench_report *r)
         printf("depths with * are filled with copies of the keys and values of the first %lld tokens, each changed\n"
                "by up to 1 %% (but native's, which are as they were)\n",
                (long long)opt->synthetic);
-    printf("select, attend, append, model: milliseconds a token of decode\n\n");
+    printf("select, attend, append, device (all three, on a GPU), model: milliseconds a token of decode\n\n");
     printf("policy            |    depth  | prefill t/s |      x |%s decode t/s |      x |%s  select |  attend |  "
-           "append |   "
+           "append |  device |   "
            "model | store MiB\n",
            best ? " x best |" : "", best ? " x best |" : "");
     printf(
         "------------------|---------: |-----------: |------: |%s----------: |------: |%s-------: |-------: |-------: |"
-        "-------: |---------:\n",
+        "-------: |-------: |---------:\n",
         best ? "------: |" : "", best ? "------: |" : "");
     for (const bench_row *row = r->rows; row < r->rows + r->n_rows; row++) {
-        char a[16], b[16], c[16], d[16];
+        char a[16], b[16], c[16], d[16], e[16];
         printf("%-17s | %8lld%c | %11.1f | %6s |", row->name, (long long)row->depth, row->synthetic ? '*' : ' ',
                rate(row, PROMPT), shown(a, ratio(r, row, PROMPT, false), "%.2f"));
         if (best)
@@ -72,9 +72,9 @@ static void print_table(const bench_report *r)
         printf(" %10.1f | %6s |", rate(row, DECODE), shown(a, ratio(r, row, DECODE, false), "%.2f"));
         if (best)
             printf(" %6s |", shown(a, ratio(r, row, DECODE, true), "%.2f"));
-        printf(" %7s | %7s | %7s | %7s | %9s\n", shown(a, row->decode.select, "%.2f"),
+        printf(" %7s | %7s | %7s | %7s | %7s | %9s\n", shown(a, row->decode.select, "%.2f"),
                shown(b, row->decode.attend, "%.2f"), shown(c, row->decode.append, "%.2f"),
-               shown(d, model_ms(row, DECODE), "%.2f"),
+               shown(e, row->decode.device, "%.2f"), shown(d, model_ms(row, DECODE), "%.2f"),
                row->store_bytes ? shown((char[16]){0}, (double)row->store_bytes / (1 << 20), "%.1f") : "-");
     }
 }
@@ -87,8 +87,8 @@ static json_t *number(double x)
 static json_t *json_time(const bench_row *row, step step)
 {
     const bench_time *t = time_of(row, step);
-    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "total_ms", t->total, "select_ms", t->select, "attend_ms", t->attend,
-                     "append_ms", t->append, "model_ms", model_ms(row, step));
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "total_ms", t->total, "select_ms", t->select, "attend_ms", t->attend,
+                     "append_ms", t->append, "device_ms", t->device, "model_ms", model_ms(row, step));
 }
 
 static int print_json(const bench_report *r)
@@ -125,7 +125,7 @@ static int write_csv(const bench_report *r, FILE *f)
 {
     fputs("model,cpu_level,threads,policy,depth,synthetic,prompt_per_second,prompt_select_ms,prompt_attend_ms,"
           "prompt_append_ms,prompt_model_ms,predicted_per_second,predicted_select_ms,predicted_attend_ms,"
-          "predicted_append_ms,predicted_model_ms,store_bytes\n",
+          "predicted_append_ms,predicted_model_ms,store_bytes,prompt_device_ms,predicted_device_ms\n",
           f);
     for (const bench_row *row = r->rows; row < r->rows + r->n_rows; row++) {
         /* A file's name may hold commas and quotes. */
@@ -136,7 +136,7 @@ static int write_csv(const bench_report *r, FILE *f)
                 row->synthetic);
         csv_time(f, row, PROMPT);
         csv_time(f, row, DECODE);
-        fprintf(f, ",%llu\n", (unsigned long long)row->store_bytes);
+        fprintf(f, ",%llu,%.4f,%.4f\n", (unsigned long long)row->store_bytes, row->prompt.device, row->decode.device);
     }
     bool failed = ferror(f);
     failed |= fclose(f) != 0;

@@ -8,7 +8,7 @@
 
 /* Milliseconds a token. */
 typedef struct bench_time {
-    double total, select, attend, append;
+    double total, select, attend, append, device; /* device: the three, of layers that attend on a GPU */
 } bench_time;
 
 typedef struct bench_row {

@@ -4,6 +4,13 @@ file(GLOB_RECURSE sources CONFIGURE_DEPENDS src/*.c)
 file(GLOB_RECURSE bridge_sources CONFIGURE_DEPENDS src/model/*.c)
 list(REMOVE_ITEM sources ${bridge_sources})
 
+# The table of the device engine: filled from src/cuda, or empty.
+if(cuda_sources MATCHES "/step\\.cu")
+    list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/src/device/none.c")
+else()
+    list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/src/device/cuda.c")
+endif()
+
 include(cmake/levels.cmake)
 
 # The bridge is a target of its own: it alone is compiled with llama.cpp's headers in reach.
@@ -26,6 +33,7 @@ if(cuda_sources)
     target_include_directories(reattn_cuda PRIVATE include src)
     set_target_properties(reattn_cuda PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_STANDARD 17 CUDA_VISIBILITY_PRESET hidden)
     set(cuda_objects $<TARGET_OBJECTS:reattn_cuda>)
+    target_include_directories(reattn_core PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 endif()
 
 add_library(reattn_static STATIC)

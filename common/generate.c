@@ -101,7 +101,10 @@ void generate_report(const reattn_session *session, int64_t answer_tokens)
 {
     reattn_stats s;
     reattn_session_get_stats(session, &s);
-    cli_note("prompt %lld tokens, %.1f tok/s | answer %lld tokens, %.1f tok/s | select %.0f ms, attend %.0f ms",
+    char gpu[48] = "";
+    if (s.device_ms > 0)
+        snprintf(gpu, sizeof gpu, ", both on the GPU %.0f ms", s.device_ms);
+    cli_note("prompt %lld tokens, %.1f tok/s | answer %lld tokens, %.1f tok/s | select %.0f ms, attend %.0f ms%s",
              (long long)s.prompt_tokens, generate_rate(s.prompt_tokens, s.prompt_ms), (long long)answer_tokens,
-             generate_rate(s.decode_tokens, s.decode_ms), s.select_ms, s.attend_ms);
+             generate_rate(s.decode_tokens, s.decode_ms), s.select_ms, s.attend_ms, gpu);
 }

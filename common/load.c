@@ -166,7 +166,7 @@ int load_announce(const reattn_model *model, const reattn_session_params *params
     if (reattn_session_memory(model, params, 1000, &memory, &err))
         return cli_fail_error(&err);
     load_scope_text(params, info.n_ctx_train, scope, sizeof scope);
-    load_bytes_text(memory.bytes_per_1000, bytes, sizeof bytes);
+    load_bytes_text(memory.bytes_per_1000 + memory.device_bytes_per_1000, bytes, sizeof bytes);
     reattn_option_get(params, "cache-type-k", type_k, sizeof type_k);
     reattn_option_get(params, "cache-type-v", type_v, sizeof type_v);
     cli_note("%s | %s: %s | chunk %lld | store %s%s%s, %s per 1000 tokens", load_name(model), params->policy, scope,

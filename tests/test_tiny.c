@@ -47,7 +47,7 @@ static void precise_logits_of(reattn_model *model, float *out, int n_vocab)
     reattn__native *native;
     int32_t tokens[PROMPT];
     for (int i = 0; i < PROMPT; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
-    if (reattn__native_create(model, 512, PROMPT, REATTN_F32, REATTN_F32, false, 1, &native, &err)) fail_msg("%s", err.msg);
+    if (reattn__native_create(model, 512, PROMPT, REATTN_F32, REATTN_F32, REATTN_FLASH_OFF, 1, &native, &err)) fail_msg("%s", err.msg);
     if (reattn__native_run(native, tokens, PROMPT, 1, &err)) fail_msg("%s", err.msg);
     for (int i = 0;; i++) {
         memcpy(out + (int64_t)i * n_vocab, reattn__native_logits(native, i ? 0 : PROMPT - 1), (size_t)n_vocab * sizeof *out);
@@ -55,6 +55,19 @@ static void precise_logits_of(reattn_model *model, float *out, int n_vocab)
         if (reattn__native_run(native, &(int32_t){20 + i}, 1, 1, &err)) fail_msg("%s", err.msg);
     }
     reattn__native_free(native);
+}
+
+/* Where libllama attends in parts, without flash attention, what is taken and replaced is the same: so are the bits. */
+static void agrees_apart(const char *path, const float *full, int n, int n_vocab)
+{
+    reattn_error err = {0};
+    reattn_model *model;
+    float *apart = test_floats(n);
+    if (reattn__model_load(path, NULL, REATTN_FLASH_OFF, &model, &err)) fail_msg("%s: %s", path, err.msg);
+    logits_of(model, "full", REATTN_F16, apart, n_vocab);
+    assert_memory_equal(apart, full, (size_t)n * sizeof *apart);
+    free(apart);
+    reattn_model_free(model);
 }
 
 static void agrees(const char *name)
@@ -78,6 +91,7 @@ static void agrees(const char *name)
     assert_true(theirs > 0 && ours <= 2 * theirs);
     /* 206 tokens are fewer than G + L: reattention has the same scope as full, and the same bits. */
     assert_memory_equal(all, full, (size_t)n * sizeof *all);
+    agrees_apart(path, full, n, info.n_vocab);
     free(precise);
     free(native);
     free(full);
@@ -95,6 +109,8 @@ static void refused(const char *name)
     printf("%-24s %s\n", name, err.msg);
     assert_non_null(strstr(err.msg, "layer"));
     assert_non_null(strstr(err.msg, "native"));
+    assert_int_equal(reattn__model_load(path, NULL, REATTN_FLASH_OFF, &model, &err), REATTN_E_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "layer"));
     /* The baseline still runs it. */
     assert_int_equal(reattn_model_load_native(path, NULL, &model, &err), 0);
     reattn_session_params p = reattn_session_params_default();

@@ -35,8 +35,8 @@ def llama3_factors(n_rot, base, factor=8.0, low=1.0, high=4.0, old=64):
     return np.where(wave < old / high, 1.0, np.where(wave > old / low, factor, 1 / ((1 - blend) / factor + blend)))
 
 
-def write(folder, name, arch, *, head_dim=32, n_rot=None, n_layer=3, f16=False, tied=False, bias=False, qk_norm=False,
-          fused=False, post_norm=False, factors=None, extra=None):
+def write(folder, name, arch, *, head_dim=32, n_head=N_HEAD, n_head_kv=N_HEAD_KV, n_rot=None, n_layer=3, f16=False,
+          tied=False, bias=False, qk_norm=False, fused=False, post_norm=False, factors=None, extra=None):
     rng = np.random.default_rng(sum(name.encode()))
     w = gguf.GGUFWriter(os.path.join(folder, name + ".gguf"), arch)
     n_rot = n_rot or head_dim
@@ -48,8 +48,8 @@ def write(folder, name, arch, *, head_dim=32, n_rot=None, n_layer=3, f16=False, 
     w.add_embedding_length(N_EMBD)
     w.add_block_count(n_layer)
     w.add_feed_forward_length(N_FF)
-    w.add_head_count(N_HEAD)
-    w.add_head_count_kv(N_HEAD_KV)
+    w.add_head_count(n_head)
+    w.add_head_count_kv(n_head_kv)
     w.add_key_length(head_dim)
     w.add_value_length(head_dim)
     w.add_rope_dimension_count(n_rot)
@@ -82,7 +82,7 @@ def write(folder, name, arch, *, head_dim=32, n_rot=None, n_layer=3, f16=False, 
         matrix("output", len(tokens), N_EMBD, gain=3.0)
     for key, value in (factors or {}).items():
         w.add_tensor(key + ".weight", np.asarray(value, dtype=np.float32))
-    q, kv = N_HEAD * head_dim, N_HEAD_KV * head_dim
+    q, kv = n_head * head_dim, n_head_kv * head_dim
     for i in range(n_layer):
         blk = f"blk.{i}."
         vector(blk + "attn_norm.weight", N_EMBD, 1.0, 0.1)
@@ -154,6 +154,13 @@ def main(folder):
     write(folder, "phi3", "phi3", n_rot=24, fused=True, extra=longrope, f16=True,
           factors={"rope_factors_short": np.linspace(1.0, 1.5, 12), "rope_factors_long": np.linspace(1.0, 8.0, 12)})
     write(folder, "internlm2", "internlm2", n_layer=2)
+    # Heads of a size that kernels for a GPU have.
+    write(folder, "wide_llama", "llama", head_dim=64, factors={"rope_freqs": llama3_factors(64, BASE)})
+    write(folder, "wide_yarn", "llama", head_dim=128, n_layer=2, extra=yarn)
+    write(folder, "wide_qwen2", "qwen2", head_dim=64, n_head=2, n_head_kv=1, n_layer=2, f16=True, bias=True)
+    write(folder, "wide_phi3", "phi3", head_dim=64, n_head=2, n_head_kv=1, n_rot=48, n_layer=2, fused=True,
+          extra=longrope, f16=True,
+          factors={"rope_factors_short": np.linspace(1.0, 1.5, 24), "rope_factors_long": np.linspace(1.0, 8.0, 24)})
     write(folder, "refused_gemma2", "gemma2", n_layer=2, tied=True, post_norm=True, extra=window_and_cap)
     write(folder, "refused_gemma3", "gemma3", n_layer=2, tied=True, post_norm=True, qk_norm=True, extra=window)
     write(folder, "refused_smollm3", "smollm3", n_layer=4)  # its fourth layer has no RoPE

@@ -147,6 +147,8 @@ typedef enum reattn_recall_when { REATTN_WHEN_ALWAYS = 0, REATTN_WHEN_DECODE, RE
 typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
 
 typedef enum reattn_preset { REATTN_PRESET_DEFAULT = 0, REATTN_PRESET_PAPER } reattn_preset;
+/* AUTO: a layer's attention runs on the GPU that the layer lies on, if the engine has it there; CPU: always on the CPU. */
+typedef enum reattn_engine { REATTN_ENGINE_AUTO = 0, REATTN_ENGINE_CPU } reattn_engine;
 typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH_OFF } reattn_flash;
 
 /* How a session attends. Bounds and defaults of every field: reattn_option_table. */
@@ -179,6 +181,7 @@ typedef struct reattn_session_params {
     int64_t mem_limit;     /* most bytes its store may take; 0 = no limit */
     int n_threads;         /* 0 = all cores */
     int flash;             /* libllama's own flash attention under the policy native: reattn_flash */
+    int engine;            /* reattn_engine */
     int preset;            /* reattn_preset; says what was asked for: reattn_option_set changes the fields above */
     char clex[256];        /* GGUF file with the trained numbers of clex; "" = the model's own file */
 } reattn_session_params;
@@ -233,6 +236,7 @@ typedef struct reattn_memory {
     uint64_t store_bytes;    /* K and V of n_tokens */
     uint64_t scratch_bytes;  /* buffers of a step; does not grow with the text */
     uint64_t bytes_per_1000; /* store bytes per 1000 tokens */
+    uint64_t device_bytes, device_bytes_per_1000; /* the same of layers that attend on a GPU, which the above leave out */
 } reattn_memory;
 REATTN_API int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
                                      reattn_memory *out, reattn_error *err);
@@ -287,7 +291,7 @@ REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_
  * when the next prompt or decode starts. */
 REATTN_API void reattn_session_cancel(reattn_session *session);
 
-/* What a step chose. Called once a layer in which something was recalled, in layer order, before the layer attends. */
+/* What a step chose. Called once a layer in which something was recalled, in layer order. */
 typedef struct reattn_trace {
     int64_t token;            /* position of the (last) query */
     int layer, kv_head;       /* kv_head -1: the set serves all heads */
@@ -312,8 +316,8 @@ typedef struct reattn_mass {
 typedef void (*reattn_mass_fn)(const reattn_mass *mass, void *user);
 /* From now on fn is called once a layer, in layer order, in each step that gives logits (the last chunk of a prompt,
  * every generated token, every chunk of a score); NULL: no longer. Each such step then takes time for a pass over all
- * keys, in float64. fn is never called under the policy native, whose attention is libllama's. Not to be called during
- * a step. */
+ * keys, in float64. fn is never called under the policy native, whose attention is libllama's; of layers that attend on a
+ * GPU nothing is measured: the step fails with E_UNSUPPORTED (set engine). Not to be called during a step. */
 REATTN_API void reattn_session_set_mass(reattn_session *session, reattn_mass_fn fn, void *user);
 
 /* Counters since the session was created or reattn_session_reset_stats. Milliseconds of wall time. */
@@ -322,7 +326,9 @@ typedef struct reattn_stats {
     double prompt_ms, decode_ms; /* whole steps */
     double select_ms, attend_ms; /* of these: choosing, attending */
     double append_ms;            /* of these: storing */
-    int64_t scope_max;           /* largest number of keys that a query attended to */
+    double device_ms;            /* of these: all three, of layers that attend on a GPU */
+    int64_t scope_max;           /* largest number of keys that a query attended to; of layers that attend on a GPU
+                                    the last chunk of a prompt and the last step are looked at */
     int64_t keys_scored;         /* (query, head, key) scores asked for */
     int64_t keys_rescored;       /* of these, computed in full precision */
     int64_t distillations;       /* times that a full pot was emptied to what stays */

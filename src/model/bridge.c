@@ -11,6 +11,7 @@ struct reattn__bridge {
     reattn__layer_fn fn;
     void *user;
     reattn__hook hook;
+    reattn__hook_device device;
     int8_t *logits_wanted; /* [chunk] */
     int64_t T, n_logits;   /* of the last run */
 };
@@ -24,21 +25,26 @@ static int replace(reattn__hook *h, struct ggml_tensor *node)
     return code == REATTN_OK ? reattn__hook_write(h, node) : code;
 }
 
-int reattn__bridge_create(reattn_model *m, int64_t chunk, int n_threads, reattn__layer_fn fn, void *user,
-                          reattn__bridge **out, reattn_error *err)
+int reattn__bridge_create(reattn_model *m, const reattn__bridge_args *args, reattn__bridge **out, reattn_error *err)
 {
     reattn__bridge *b = calloc(1, sizeof *b);
+    int64_t chunk = args->chunk;
     if (b) b->logits_wanted = calloc((size_t)chunk, 1);
     if (!b || !b->logits_wanted) {
         free(b);
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     }
-    *b = (reattn__bridge){.model = m, .chunk = chunk, .fn = fn, .user = user, .logits_wanted = b->logits_wanted,
-                          .hook = {.attend = replace, .user = b, .code = REATTN_E_ARG}};
+    *b = (reattn__bridge){.model = m, .chunk = chunk, .fn = args->fn, .user = args->user, .logits_wanted = b->logits_wanted,
+                          .hook = {.attend = replace, .user = b, .code = REATTN_E_ARG},
+                          .device = {args->engine, args->device, m->layers, args->device_fn, args->user}};
+    if (args->engine) b->hook.on = &b->device;
+    for (int l = 0; args->engine && l < m->n_layer; l++)
+        if (args->device[l] >= 0 && (m->layers[l].rope.attn_factor != 1 || m->layers[l].rope.ext_factor != 0))
+            b->hook.scaled = true;
     struct llama_context_params cp = llama_context_default_params();
     cp.n_ctx = cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
-    cp.n_threads = cp.n_threads_batch = n_threads;
-    cp.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    cp.n_threads = cp.n_threads_batch = args->n_threads;
+    cp.flash_attn_type = m->flash;
     cp.cb_eval = reattn__hook_eval;
     cp.cb_eval_user_data = &b->hook;
     b->ctx = llama_init_from_model(m->llama, cp);

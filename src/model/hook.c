@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "attend/rope.h"
+#include "node.h"
 
 void reattn__hook_free(reattn__hook *h)
 {
@@ -14,6 +15,7 @@ void reattn__hook_free(reattn__hook *h)
     reattn__buffer_free(&h->v);
     reattn__buffer_free(&h->out);
     reattn__buffer_free(&h->staging);
+    reattn__buffer_free(&h->compare);
 }
 
 void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
@@ -22,27 +24,32 @@ void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
     h->pos0 = pos0;
     h->layer = -1;
     h->has_q = h->has_k = h->has_v = false;
-    h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten;
+    h->here[0] = h->here[1] = h->here[2] = h->stepped = h->written = false;
+    h->awaited = h->last;
+    h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
+    if (h->sources == 0 && h->n_compared > 0) h->sources = h->n_same == h->n_compared ? 1 : -1;
+    h->single = h->one && h->sources > 0;
     h->node_q = h->node_k = h->node_v = NULL;
+    h->buffer = NULL;
     h->code = REATTN_OK;
 }
 
-/* "Qcur-17" -> 17 for prefix "Qcur-"; -1 if the name is another. */
-static int layer_of(const struct ggml_tensor *t, const char *prefix)
-{
-    size_t n = strlen(prefix);
-    if (strncmp(t->name, prefix, n) != 0) return -1;
-    char *end;
-    long layer = strtol(t->name + n, &end, 10);
-    return end != t->name + n && *end == 0 ? (int)layer : -1;
-}
-
-/* 'q', 'k', 'v' or 'a'(ttention); 0 if the node is nothing to us. */
+/* 'q', 'k', 'v', 's'(cores) or 'a'(ttention); 0 if the node is nothing to us. */
 static int kind_of(const struct ggml_tensor *t)
 {
-    if (t->op == GGML_OP_FLASH_ATTN_EXT) return 'a';
-    if (t->op == GGML_OP_ROPE) return layer_of(t, "Qcur-") >= 0 ? 'q' : layer_of(t, "Kcur-") >= 0 ? 'k' : 0;
-    return layer_of(t, "Vcur-") >= 0 ? 'v' : 0;
+    if (reattn__node_attends(t)) return 'a';
+    if (reattn__node_scores(t)) return 's';
+    if (t->op != GGML_OP_ROPE) return reattn__node_layer(t, "Vcur-") >= 0 ? 'v' : 0;
+    return reattn__node_layer(t, "Qcur-") >= 0 ? 'q' : reattn__node_layer(t, "Kcur-") >= 0 ? 'k' : 0;
+}
+
+/* True if a device engine has the layer of this node. */
+static bool on_device(const reattn__hook *h, int kind, const struct ggml_tensor *t)
+{
+    if (!h->on) return false;
+    int layer = kind == 'q' ? reattn__node_layer(t, "Qcur-") : kind == 'k' ? reattn__node_layer(t, "Kcur-")
+                : kind == 'v' ? reattn__node_layer(t, "Vcur-") : h->layer;
+    return layer >= 0 && h->on->device[layer] >= 0;
 }
 
 static bool writes_over(const struct ggml_tensor *t, const struct ggml_tensor *part)
@@ -56,12 +63,35 @@ static bool writes_over(const struct ggml_tensor *t, const struct ggml_tensor *p
 static bool wanted(reattn__hook *h, struct ggml_tensor *t)
 {
     int kind = kind_of(t);
-    if (writes_over(t, h->node_q) || writes_over(t, h->node_k) || writes_over(t, h->node_v)) h->overwritten = true;
+    bool part = kind == 'q' || kind == 'k' || kind == 'v';
+    if ((kind != 'q' && writes_over(t, h->node_q)) || (kind != 'k' && writes_over(t, h->node_k)) ||
+        (kind != 'v' && writes_over(t, h->node_v)))
+        h->written = true;
+    if (part && h->written) h->overwritten = true;
     if (kind == 'q') h->node_q = t;
     if (kind == 'k') h->node_k = t;
     if (kind == 'v') h->node_v = t;
-    if (kind == 'a') h->node_q = h->node_k = h->node_v = NULL;
-    return h->one ? kind == 'a' || kind == h->last : kind != 0;
+    if (kind == 'a') {
+        h->node_q = h->node_k = h->node_v = NULL;
+        h->written = false;
+    }
+    if (kind == 's') return h->scores != NULL;
+    if (h->single && kind == 'q') h->layer = reattn__node_layer(t, "Qcur-");
+    if (h->single && on_device(h, kind, t)) return kind == 'a';
+    if (h->one) return kind == 'a' || kind == h->last;
+    /* Its memory is the layer's until the cache has it, which is after the last part. */
+    if (kind == 'v' && on_device(h, kind, t) && reattn__hook_early(h)) return false;
+    return kind != 0;
+}
+
+int reattn__hook_place(reattn__hook *h, const struct ggml_tensor *t)
+{
+    ggml_backend_buffer_t buffer = t->view_src ? t->view_src->buffer : t->buffer;
+    if (!buffer || ggml_backend_buffer_is_host(buffer)) return REATTN__PLACE_HOST;
+    if (buffer == h->buffer) return h->buffer_place;
+    int device = reattn__device_engine() ? reattn__device_engine()->of(t->data) : -1;
+    h->buffer = buffer;
+    return h->buffer_place = device < 0 ? REATTN__PLACE_OTHER : device;
 }
 
 int reattn__hook_read(reattn__hook *h, const struct ggml_tensor *t, float *out)
@@ -174,7 +204,7 @@ static int take_values(reattn__hook *h, const struct ggml_tensor *node)
     return reattn__hook_read(h, node, v);
 }
 
-static int take_part(reattn__hook *h, int kind, struct ggml_tensor *node)
+int reattn__hook_take_part(reattn__hook *h, int kind, const struct ggml_tensor *node)
 {
     int code;
     h->last = kind;
@@ -188,7 +218,8 @@ static int take_part(reattn__hook *h, int kind, struct ggml_tensor *node)
         h->has_k = code == REATTN_OK;
         return code;
     }
-    h->layer = layer_of(node, "Qcur-");
+    h->layer = reattn__node_layer(node, "Qcur-");
+    h->place = reattn__hook_place(h, node);
     code = take_rotated(h, node, &h->q, &h->H);
     h->has_q = code == REATTN_OK;
     return code;
@@ -199,9 +230,9 @@ static int take_parts(reattn__hook *h)
 {
     int last = h->last, code = REATTN_OK;
     if (!h->node_q || !h->node_k || !h->node_v) return REATTN_OK; /* one of the same name came before: not yet the last */
-    code = take_part(h, 'v', h->node_v);
-    if (code == REATTN_OK) code = take_part(h, 'k', h->node_k);
-    if (code == REATTN_OK) code = take_part(h, 'q', h->node_q);
+    code = reattn__hook_take_part(h, 'v', h->node_v);
+    if (code == REATTN_OK) code = reattn__hook_take_part(h, 'k', h->node_k);
+    if (code == REATTN_OK) code = reattn__hook_take_part(h, 'q', h->node_q);
     h->last = last;
     return code;
 }
@@ -209,7 +240,9 @@ static int take_parts(reattn__hook *h)
 static int take_node(reattn__hook *h, struct ggml_tensor *node)
 {
     int kind = kind_of(node);
-    if (kind != 'a') return h->one ? take_parts(h) : take_part(h, kind, node);
+    if (on_device(h, kind, node)) return reattn__hook_take_device(h, kind, node);
+    if (kind == 's') return h->has_q ? h->scores(h, node) : REATTN_OK;
+    if (kind != 'a') return h->one ? take_parts(h) : reattn__hook_take_part(h, kind, node);
     if (!h->has_q || !h->has_k || !h->has_v)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
                             "layer %d has no %s node of its own (no RoPE, MLA, or shared keys): only --policy native",

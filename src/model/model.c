@@ -83,6 +83,8 @@ static int load(const char *path, const reattn_model_params *params, reattn_mode
     reattn__llama_complaint();
     struct llama_model_params lp = llama_model_default_params();
     lp.n_gpu_layers = p.n_gpu_layers;
+    if (p.n_gpu_layers > 0 && !llama_supports_gpu_offload())
+        reattn__log(REATTN_LOG_WARN, "-ngl: this libllama has no backend for a GPU, or finds none; the model runs on the CPU");
     m->llama = llama_model_load_from_file(path, lp);
     if (!m->llama) {
         free(m->path);
@@ -103,11 +105,25 @@ int reattn_model_load_native(const char *path, const reattn_model_params *params
     return load(path, params, out, err);
 }
 
+enum llama_flash_attn_type reattn__llama_flash(int flash)
+{
+    return flash == REATTN_FLASH_ON    ? LLAMA_FLASH_ATTN_TYPE_ENABLED
+           : flash == REATTN_FLASH_OFF ? LLAMA_FLASH_ATTN_TYPE_DISABLED
+                                       : LLAMA_FLASH_ATTN_TYPE_AUTO;
+}
+
 int reattn_model_load(const char *path, const reattn_model_params *params, reattn_model **out, reattn_error *err)
+{
+    return reattn__model_load(path, params, REATTN_FLASH_AUTO, out, err);
+}
+
+int reattn__model_load(const char *path, const reattn_model_params *params, int flash, reattn_model **out,
+                       reattn_error *err)
 {
     reattn_model *m = NULL;
     int code = load(path, params, &m, err);
     if (code != REATTN_OK) return code;
+    m->flash = reattn__llama_flash(flash);
     code = reattn__model_probe(m, params && params->n_threads ? params->n_threads : reattn__cores(), err);
     if (code != REATTN_OK) {
         reattn_model_free(m);
@@ -123,8 +139,14 @@ void reattn_model_free(reattn_model *m)
     llama_model_free(m->llama);
     free(m->layers);
     free(m->factors);
+    free(m->places);
     free(m->path);
     free(m);
+}
+
+const int *reattn__model_places(const reattn_model *m)
+{
+    return m->places;
 }
 
 const reattn__layer *reattn__model_layers(const reattn_model *m, int *n_layer)

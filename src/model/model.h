@@ -15,7 +15,12 @@ struct reattn_model {
     int n_layer;
     reattn__layer *layers; /* [n_layer]; NULL when native only */
     float (*factors)[256]; /* [n_layer] frequency factors that the layers' rope may point to */
+    int *places;           /* [n_layer] where a layer's tensors lie: reattn__model_places */
+    enum llama_flash_attn_type flash; /* of the contexts in which attention is replaced */
 };
+
+/* A reattn_flash, as libllama has it. */
+enum llama_flash_attn_type reattn__llama_flash(int flash);
 
 /* Starts libllama once, with its log going to ours. */
 void reattn__llama_start(void);

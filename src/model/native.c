@@ -15,7 +15,7 @@ static enum ggml_type ggml_type_of(int dtype)
     return dtype == REATTN_F32 ? GGML_TYPE_F32 : dtype == REATTN_Q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
 }
 
-int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int type_k, int type_v, bool flash,
+int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int type_k, int type_v, int flash,
                           int n_threads, reattn__native **out, reattn_error *err)
 {
     reattn__native *b = calloc(1, sizeof *b);
@@ -33,7 +33,7 @@ int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int typ
     /* A second sequence in the same cells, for stretch. */
     cp.n_seq_max = 2;
     cp.kv_unified = true;
-    cp.flash_attn_type = flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    cp.flash_attn_type = reattn__llama_flash(flash);
     cp.type_k = ggml_type_of(type_k);
     cp.type_v = ggml_type_of(type_v);
     b->ctx = llama_init_from_model(m->llama, cp);

@@ -12,6 +12,7 @@
 #include "attend/attend.h"
 #include "hook.h"
 #include "model.h"
+#include "node.h"
 
 enum { TOKENS = 24, POSITION = 37 };
 
@@ -21,7 +22,9 @@ static const double TOLERANCE = 2e-2;
 typedef struct probe {
     reattn_model *model;
     int n_threads;
-    int seen; /* layers that attended */
+    int seen;     /* layers that attended */
+    float factor; /* of the layer at hand: between the queries that its attention sees and ours */
+    bool checked; /* it was found */
     reattn__buffer x, work[REATTN__ATTEND_BUFFERS];
 } probe;
 
@@ -37,7 +40,7 @@ static double difference(const float *a, const float *b, int64_t n)
 }
 
 /* The attention's Q is [D][T][H], ours rotated is [T][H][D]: finds the factor between them, and that there is only one. */
-static int check_query(reattn__hook *h, const struct ggml_tensor *q, float *factor)
+static int check_query(reattn__hook *h, const struct ggml_tensor *q)
 {
     int64_t n = h->T * h->H * h->D;
     probe *p = h->user;
@@ -62,16 +65,23 @@ static int check_query(reattn__hook *h, const struct ggml_tensor *q, float *fact
         dot += (double)theirs[i] * ours[i];
         norm += (double)ours[i] * ours[i];
     }
-    *factor = norm > 0 ? (float)(dot / norm) : 1;
-    if (fabsf(*factor - 1) < 1e-4f) *factor = 1;
-    for (int64_t i = 0; i < n; i++) ours[i] *= *factor;
+    p->factor = norm > 0 ? (float)(dot / norm) : 1;
+    if (fabsf(p->factor - 1) < 1e-4f) p->factor = 1;
+    for (int64_t i = 0; i < n; i++) ours[i] *= p->factor;
     double diff = difference(ours, theirs, n);
     if (!(diff < 1e-3))
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
                             "layer %d changes its queries after RoPE (%.2g apart from a plain rotation): only --policy "
                             "native",
                             h->layer, diff);
+    p->checked = true;
     return REATTN_OK;
+}
+
+/* At the scores of a layer that attends in parts: only there are its queries sure to be in memory. */
+static int watch_scores(reattn__hook *h, struct ggml_tensor *node)
+{
+    return check_query(h, node->src[1]);
 }
 
 /* Our attention against the model's. */
@@ -104,32 +114,26 @@ static int check_output(reattn__hook *h, const struct ggml_tensor *node, const r
     return REATTN_OK;
 }
 
-/* What the node's parameters already say: soft cap, ALiBi, sinks. */
-static int check_node(reattn__hook *h, const struct ggml_tensor *node, float *scale)
-{
-    float max_bias, cap;
-    memcpy(scale, (const float *)node->op_params + 0, sizeof *scale);
-    memcpy(&max_bias, (const float *)node->op_params + 1, sizeof max_bias);
-    memcpy(&cap, (const float *)node->op_params + 2, sizeof cap);
-    const char *why = cap != 0 ? "a soft cap on its scores" : max_bias != 0 ? "ALiBi" : node->src[4] ? "attention sinks" : NULL;
-    if (why)
-        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has %s: only --policy native", h->layer, why);
-    return REATTN_OK;
-}
-
 static int watch(reattn__hook *h, struct ggml_tensor *node)
 {
     probe *p = h->user;
     reattn_model *m = p->model;
-    float scale, factor;
+    float scale;
     if (h->layer != p->seen || h->layer >= m->n_layer)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d attends where layer %d was expected: only --policy native",
                             h->layer, p->seen);
-    int code = check_node(h, node, &scale);
-    if (code == REATTN_OK) code = check_query(h, node->src[0], &factor);
+    const char *why = reattn__node_scale(node, &scale);
+    if (why)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has %s: only --policy native", h->layer, why);
+    int code = reattn__node_fused(node) ? check_query(h, node->src[0]) : REATTN_OK;
     if (code != REATTN_OK) return code;
+    if (!p->checked)
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d attends without a kq node: only --policy native",
+                            h->layer);
+    p->checked = false;
     reattn__layer *l = &m->layers[h->layer];
-    *l = (reattn__layer){h->H, h->Hk, h->D, h->Dv, scale * factor, h->rope};
+    *l = (reattn__layer){h->H, h->Hk, h->D, h->Dv, scale * p->factor, h->rope};
+    m->places[h->layer] = h->place;
     if (h->rope.freq_factors) {
         memcpy(m->factors[h->layer], h->factors, sizeof h->factors);
         l->rope.freq_factors = m->factors[h->layer];
@@ -156,7 +160,7 @@ static int decode_once(reattn_model *m, reattn__hook *hook, int n_threads, reatt
     struct llama_context_params cp = llama_context_default_params();
     cp.n_ctx = cp.n_batch = cp.n_ubatch = 256;
     cp.n_threads = cp.n_threads_batch = n_threads;
-    cp.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    cp.flash_attn_type = m->flash;
     cp.cb_eval = reattn__hook_eval;
     cp.cb_eval_user_data = hook;
     struct llama_context *ctx = llama_init_from_model(m->llama, cp);
@@ -191,11 +195,13 @@ int reattn__model_probe(reattn_model *m, int n_threads, reattn_error *err)
     m->n_layer = llama_model_n_layer(m->llama);
     m->layers = calloc((size_t)m->n_layer, sizeof *m->layers);
     m->factors = calloc((size_t)m->n_layer, sizeof *m->factors);
-    if (!m->layers || !m->factors) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    m->places = calloc((size_t)m->n_layer, sizeof *m->places);
+    if (!m->layers || !m->factors || !m->places) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     probe p = {.model = m, .n_threads = n_threads};
     reattn__hook *hook = calloc(1, sizeof *hook);
     if (!hook) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     hook->attend = watch;
+    hook->scores = watch_scores;
     hook->user = &p;
     code = decode_once(m, hook, n_threads, err);
     if (code == REATTN_OK && p.seen != m->n_layer)

@@ -17,12 +17,13 @@ int reattn__session_measure(const reattn_session *s, int layer, int64_t T, const
 {
     const reattn__layer *shape = &s->layers[layer];
     reattn_model_info info;
-    int64_t n = reattn__store_length(s->store, layer);
+    int row = s->row[layer];
+    int64_t n = reattn__store_length(s->store, row);
     double *shares = malloc(2 * (size_t)shape->H * sizeof *shares);
     int *scope = scope_of(&s->plan, T, n);
     reattn__held_args args = {
         .q = q + (T - 1) * shape->H * shape->D, .n = n, .H = shape->H,
-        .src = {.store = s->store, .layer = layer, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
+        .src = {.store = s->store, .layer = row, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
         .scale = shape->kq_scale, .scope = scope, .n_list = s->plan.n_list, .n_threads = s->params.n_threads,
         .share = shares,
     };

@@ -62,6 +62,8 @@
     X(n_threads, INT, "threads", "-t", "N", 0, 1024, 0, NULL, "threads (0 = all cores)")                               \
     X(flash, ENUM, "flash-attn", "-fa", "WHEN", 0, 2, 0, "auto|on|off",                                                \
       "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")                 \
+    X(engine, ENUM, "engine", NULL, "WHERE", 0, 1, 0, "auto|cpu",                                                      \
+      "attend where a layer lies (-ngl), on a GPU too if it can be done there, or always on the CPU")                  \
     X(preset, ENUM, "preset", NULL, "NAME", 0, 1, 0, "default|paper",                                                  \
       "recall as measured best here, or as the paper has it; options after it change it")
 

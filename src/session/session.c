@@ -1,5 +1,6 @@
 /* session.c - one growing text: create, append a prompt, decode, rewind. */
 #include "session.h"
+#include "place.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,23 +20,49 @@ static int share_ropes(reattn_session *s, reattn_error *err)
     return REATTN_OK;
 }
 
-static int create_engine(reattn_session *s, reattn_error *err)
+/* Divides the layers between a device engine and the CPU. */
+static int place_layers(reattn_session *s, reattn_error *err)
+{
+    reattn__device_args args = {.layers = s->layers, .n_layer = s->n_layer, .params = &s->params};
+    int n = reattn__places(s->model, &s->params, true, &s->device, err);
+    if (n < 0) return n;
+    s->row = calloc((size_t)s->n_layer, sizeof *s->row);
+    if (!s->row) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    for (int l = 0; l < s->n_layer; l++) s->row[l] = s->device[l] < 0 ? s->n_row++ : -1;
+    args.device = s->device;
+    return n > 0 ? reattn__device_engine()->create(&args, &s->engine, err) : REATTN_OK;
+}
+
+/* What the layers that attend on the CPU need. */
+static int create_cpu(reattn_session *s, reattn_error *err)
 {
     const reattn_session_params *p = &s->params;
+    reattn__layer *mine = s->rows = malloc((size_t)s->n_row * sizeof *mine);
+    if (!mine) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    for (int l = 0; l < s->n_layer; l++)
+        if (s->row[l] >= 0) mine[s->row[l]] = s->layers[l];
+    int code = reattn__store_create(mine, s->n_row, p->type_k, p->type_v, (uint64_t)p->mem_limit, &s->store, err);
+    if (code == REATTN_OK && s->policy->budget) reattn__store_movable(s->store);
+    if (code == REATTN_OK && (s->policy->finite || s->policy->budget)) {
+        s->turned = calloc((size_t)s->n_row, sizeof *s->turned);
+        if (!s->turned) code = reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    }
+    if (code == REATTN_OK && s->policy->create) code = s->policy->create(p, mine, s->n_row, &s->policy_state, err);
+    return code;
+}
+
+static int create_engine(reattn_session *s, reattn_error *err)
+{
     if (!s->layers)
         return reattn__fail(err, REATTN_E_ARG, "the model was loaded for --policy native only");
     int code = share_ropes(s, err);
-    if (code == REATTN_OK)
-        code = reattn__store_create(s->layers, s->n_layer, p->type_k, p->type_v, (uint64_t)p->mem_limit, &s->store, err);
-    if (code == REATTN_OK && s->policy->budget) reattn__store_movable(s->store);
-    if (code == REATTN_OK && (s->policy->finite || s->policy->budget)) {
-        s->turned = calloc((size_t)s->n_layer, sizeof *s->turned);
-        if (!s->turned) code = reattn__fail(err, REATTN_E_NOMEM, "out of memory");
-    }
-    if (code == REATTN_OK && s->policy->create)
-        code = s->policy->create(p, s->layers, s->n_layer, &s->policy_state, err);
-    if (code == REATTN_OK)
-        code = reattn__bridge_create(s->model, p->chunk, p->n_threads, reattn__session_layer, s, &s->bridge, err);
+    if (code == REATTN_OK) code = place_layers(s, err);
+    if (code == REATTN_OK && s->n_row > 0) code = create_cpu(s, err);
+    if (code != REATTN_OK) return code;
+    reattn__bridge_args args = {.chunk = s->params.chunk, .n_threads = s->params.n_threads, .fn = reattn__session_layer,
+                                .user = s, .engine = s->engine, .device_fn = reattn__session_device_layer,
+                                .device = s->device};
+    code = reattn__bridge_create(s->model, &args, &s->bridge, err);
     return code == REATTN_OK && s->policy->budget ? reattn__distill_create(s, err) : code;
 }
 
@@ -45,8 +72,9 @@ static int create_native(reattn_session *s, reattn_error *err)
     reattn_model_get_info(s->model, &info);
     int64_t n_ctx = s->params.ctx_limit ? s->params.ctx_limit : info.n_ctx_train;
     /* libllama's flash attention rounds an f32 cache to f16; whoever asks for f32 wants it. */
-    bool flash = s->params.type_k != REATTN_F32 || s->params.type_v != REATTN_F32;
-    if (s->params.flash != REATTN_FLASH_AUTO) flash = s->params.flash == REATTN_FLASH_ON;
+    int flash = s->params.flash;
+    if (flash == REATTN_FLASH_AUTO && s->params.type_k == REATTN_F32 && s->params.type_v == REATTN_F32)
+        flash = REATTN_FLASH_OFF;
     return reattn__native_create(s->model, n_ctx, s->params.chunk, s->params.type_k, s->params.type_v, flash,
                                  s->params.n_threads, &s->native, err);
 }
@@ -80,11 +108,12 @@ void reattn_session_free(reattn_session *s)
     if (!s) return;
     reattn__native_free(s->native);
     reattn__bridge_free(s->bridge);
+    if (s->engine) reattn__device_engine()->free(s->engine);
     reattn__store_free(s->store);
     if (s->policy->destroy) s->policy->destroy(s->policy_state);
     reattn__distill_free(s);
     reattn__plan_free(&s->plan);
-    for (int l = 0; s->turned && l < s->n_layer; l++) reattn__turned_free(&s->turned[l]);
+    for (int l = 0; s->turned && l < s->n_row; l++) reattn__turned_free(&s->turned[l]);
     free(s->turned);
     for (int i = 0; i < s->n_rope; i++) reattn__rope_table_free(&s->ropes[i]);
     for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) reattn__buffer_free(&s->attend_work[i]);
@@ -92,6 +121,9 @@ void reattn_session_free(reattn_session *s)
     reattn__buffer_free(&s->mass);
     free(s->ropes);
     free(s->rope_of);
+    free(s->device);
+    free(s->row);
+    free(s->rows);
     free(s->tokens);
     free(s);
 }
@@ -129,10 +161,10 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
     if (s->anchored > n) s->anchored = n / s->params.chunk * s->params.chunk;
     if (s->native) return reattn__native_rewind(s->native, n, err);
     if (s->policy->budget) reattn__distill_cut(s, n);
-    reattn__store_truncate(s->store, reattn__session_held(s));
-    for (int l = 0; s->turned && l < s->n_layer; l++) reattn__turned_forget(&s->turned[l]);
-    if (s->policy->forget) s->policy->forget(s->policy_state, n);
-    return REATTN_OK;
+    if (s->store) reattn__store_truncate(s->store, reattn__session_held(s));
+    for (int l = 0; s->turned && l < s->n_row; l++) reattn__turned_forget(&s->turned[l]);
+    if (s->n_row > 0 && s->policy->forget) s->policy->forget(s->policy_state, n);
+    return s->engine ? reattn__device_engine()->rewind(s->engine, n, err) : REATTN_OK;
 }
 
 /* Runs one chunk or one generated token; on failure the session holds what it held before. last: a prompt ends here. */
@@ -144,6 +176,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
     const int64_t cut_at = s->policy->budget ? REATTN__MIN(whole, before + reattn__distill_room(s)) : whole;
     int code = grow_tokens(s, before + T, err);
     if (code == REATTN_OK && s->store) code = reattn__store_reserve(s->store, reattn__session_held(s) + T, err);
+    if (code == REATTN_OK && s->engine) code = reattn__device_engine()->reserve(s->engine, before + T, err);
     if (code != REATTN_OK) return code;
     memcpy(s->tokens + before, tokens, (size_t)T * sizeof *tokens);
     s->n = before + T;
@@ -154,6 +187,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
     /* Novelty is read off every token's logits. */
     code = s->native ? reattn__native_run(s->native, tokens, T, n_logits, err)
                      : reattn__bridge_run(s->bridge, tokens, T, s->policy->budget ? T : n_logits, err);
+    if (code == REATTN_OK) code = reattn__session_device_end(s, err);
     if (code == REATTN_OK && atomic_load(&s->cancel))
         code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
     if (code == REATTN_OK && s->policy->budget) code = reattn__distill_read(s, tokens, T, decode, err);
@@ -162,6 +196,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
         return code;
     }
     if (n_logits) s->logits_at = T - 1;
+    if (!decode && n_logits) s->stats.scope_max = REATTN__MAX(s->stats.scope_max, reattn__session_device_scope(s));
     if (!decode && before == s->anchored && s->n == cut_at && !(last && s->policy->ends)) s->anchored = s->n;
     return REATTN_OK;
 }
@@ -285,6 +320,8 @@ void reattn_session_get_stats(const reattn_session *s, reattn_stats *stats)
 {
     *stats = s->stats;
     stats->store_bytes = s->store ? reattn__store_bytes(s->store) : 0;
+    if (s->engine) stats->store_bytes += reattn__device_engine()->bytes(s->engine);
+    stats->scope_max = REATTN__MAX(stats->scope_max, reattn__session_device_scope(s));
 }
 
 void reattn_session_reset_stats(reattn_session *s)
@@ -308,6 +345,24 @@ static uint64_t kept_scope_bytes(const reattn__layer *layers, int n_layer, const
     if (!(policy->finite || policy->budget) || p->type_k != REATTN_SPLIT || p->type_v != REATTN_F16) return 0;
     for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks * sets));
     return bytes;
+}
+
+static void estimate(const reattn__layer *layers, const int *device, int n_layer, const reattn__layer *host, int n_host,
+                     const reattn_session_params *p, int64_t n_tokens, reattn_memory *out)
+{
+    /* Over many pages, so that the figure is not that of one page. */
+    const int64_t many = 1000 * REATTN__PAGE;
+    *out = (reattn_memory){0};
+    if (n_host > 0) {
+        out->store_bytes = reattn__store_bytes_for(host, n_host, p->type_k, p->type_v, n_tokens);
+        out->scratch_bytes = reattn__attend_scratch(host, p->chunk, p->n_threads) + kept_scope_bytes(host, n_host, p);
+        out->bytes_per_1000 = reattn__store_bytes_for(host, n_host, p->type_k, p->type_v, many) / REATTN__PAGE;
+    }
+    if (n_host < n_layer) {
+        reattn__device_args args = {layers, device, n_layer, p};
+        out->device_bytes = reattn__device_engine()->bytes_for(&args, n_tokens);
+        out->device_bytes_per_1000 = reattn__device_engine()->bytes_for(&args, many) / REATTN__PAGE;
+    }
 }
 
 int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
@@ -335,12 +390,17 @@ int reattn_session_memory(const reattn_model *model, const reattn_session_params
         n_tokens = REATTN__MIN(n_tokens, p.pot);
         logits = (uint64_t)(p.chunk + REATTN__ROWS) * (uint64_t)info.n_vocab * sizeof(float);
     }
-    *out = (reattn_memory){
-        .store_bytes = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, n_tokens),
-        .scratch_bytes = reattn__attend_scratch(&layers[0], p.chunk, p.n_threads) +
-                         kept_scope_bytes(layers, n_layer, &p) + logits,
-        /* Over many pages, so that the figure is not that of one page. */
-        .bytes_per_1000 = reattn__store_bytes_for(layers, n_layer, p.type_k, p.type_v, 1000 * REATTN__PAGE) / REATTN__PAGE,
-    };
-    return REATTN_OK;
+    int *device, n_host = 0;
+    reattn__layer *host = malloc((size_t)n_layer * sizeof *host);
+    if (!host) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    code = reattn__places(model, &p, false, &device, err);
+    if (code >= 0) {
+        for (int l = 0; l < n_layer; l++)
+            if (device[l] < 0) host[n_host++] = layers[l];
+        estimate(layers, device, n_layer, host, n_host, &p, n_tokens, out);
+        out->scratch_bytes += logits;
+        free(device);
+    }
+    free(host);
+    return REATTN__MIN(code, REATTN_OK);
 }

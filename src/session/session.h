@@ -6,6 +6,7 @@
 
 #include "attend/attend.h"
 #include "attend/turned.h"
+#include "device/device.h"
 #include "model/bridge.h"
 #include "policy/policy.h"
 
@@ -38,13 +39,18 @@ struct reattn_session {
 
     reattn__native *native; /* the policy is native: this, and nothing below */
     reattn__bridge *bridge;
-    reattn__store *store;
+    reattn__device *engine; /* of the layers that attend on a device, or NULL; their device, else -1: */
+    int *device;            /* [n_layer] */
+    int *row;               /* [n_layer] a layer's number among those that attend on the CPU: in store, turned, policy */
+    int n_row;
+    reattn__layer *rows;    /* [n_row] those layers */
+    reattn__store *store;   /* NULL if there are none */
     void *policy_state;
     reattn__pot pot; /* with a budget */
     reattn__plan plan;
     reattn__rope_table *ropes; /* [n_rope] one for each way in which layers rotate */
     int n_rope, *rope_of;      /* [n_layer] which */
-    reattn__turned *turned; /* [n_layer] rotated keys of the scope, if the policy's scope is finite; else NULL */
+    reattn__turned *turned; /* [n_row] rotated keys of the scope, if the policy's scope is finite; else NULL */
     reattn__buffer attend_work[REATTN__ATTEND_BUFFERS];
     reattn__buffer lse, mass; /* what attention tells a policy that learns */
 

@@ -42,13 +42,14 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     reattn_session *s = user;
     const reattn__layer *shape = &s->layers[layer];
     const int64_t n = reattn__session_held(s);
+    int row = s->row[layer];
     double t0 = reattn__now_ms();
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
         return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
     if (!reattn__all_finite(q, T * shape->H * shape->D))
         return reattn__fail(err, REATTN_E_NAN, "layer %d gave a query that is not finite: the model or its file is damaged",
                             layer);
-    int code = reattn__store_append(s->store, layer, T, k, v, err);
+    int code = reattn__store_append(s->store, row, T, k, v, err);
     double t1 = reattn__now_ms();
     s->stats.append_ms += t1 - t0;
     if (code != REATTN_OK) return code;
@@ -60,7 +61,7 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     }
 
     reattn__step step = {
-        .params = &s->params, .shape = shape, .store = s->store, .layer = layer, .decode = s->decode,
+        .params = &s->params, .shape = shape, .store = s->store, .layer = row, .decode = s->decode,
         .last = s->last, .T = T, .n = n, .probe = s->pot.probe, .q = q, .k = k, .v = v, .scored = &s->stats.keys_scored,
         .rescored = &s->stats.keys_rescored,
     };
@@ -78,9 +79,9 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
 
     reattn__attend_args args = {
         .q = q, .T = T, .q_first = n - T, .H = shape->H,
-        .src = {.store = s->store, .layer = layer, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
+        .src = {.store = s->store, .layer = row, .Hk = shape->Hk, .D = shape->D, .Dv = shape->Dv},
         .scale = shape->kq_scale, .q_scale = s->plan.q_scale, .rope = &s->ropes[s->rope_of[layer]],
-        .turned = s->turned ? &s->turned[layer] : NULL, .lists = s->plan.lists,
+        .turned = s->turned ? &s->turned[row] : NULL, .lists = s->plan.lists,
         .n_list = s->plan.n_list, .n_threads = s->params.n_threads, .out = out, .work = s->attend_work,
     };
     if (s->plan.mass_run >= 0) {

@@ -8,7 +8,7 @@ holds out '[(r["policy"], r["depth"]) for r in d["rows"]] == [
 holds out 'all(r[key] > 0 for r in d["rows"] for key in ("prompt_per_second", "predicted_per_second", "prompt_ratio"))'
 holds out 'd["rows"][0]["prompt_ratio"] == 1 and d["rows"][3]["store_bytes"] > 0'
 # The parts of a step add up; what libllama does by itself is all "model".
-holds out 'all(t["model_ms"] > 0 and abs(t["total_ms"] - sum(t[k] for k in ("select_ms", "attend_ms", "append_ms", "model_ms")))
+holds out 'all(t["model_ms"] > 0 and abs(t["total_ms"] - sum(t[k] for k in ("select_ms", "attend_ms", "append_ms", "device_ms", "model_ms")))
     < 1e-6 for r in d["rows"] for t in (r["prompt_token"], r["predicted_token"]))'
 holds out 'd["rows"][0]["predicted_token"]["attend_ms"] == 0 and d["rows"][3]["predicted_token"]["attend_ms"] > 0'
 
@@ -24,7 +24,7 @@ holds out 'all(r["predicted_ratio_best"] <= r["predicted_ratio"] * 1.000001 for 
 head -n 1 rows.csv | grep -q '^model,cpu_level,threads,policy,depth,synthetic,prompt_per_second,' ||
     complain "$what: the first line of rows.csv:" "$(head -n 1 rows.csv)"
 [ "$(wc -l <rows.csv)" -eq 16 ] || complain "$what: rows.csv should have 16 lines:" "$(cat rows.csv)"
-[ "$(awk -F, '{print NF}' rows.csv | sort -u)" = 17 ] || complain "$what: 17 columns expected:" "$(cat rows.csv)"
+[ "$(awk -F, '{print NF}' rows.csv | sort -u)" = 19 ] || complain "$what: 19 columns expected:" "$(cat rows.csv)"
 fails 2 'needs native among the policies' bench e2e -m "$model" --policy full --native-variants
 fails 1 'none/rows.csv: ' bench e2e -m "$model" --policy native --csv none/rows.csv
 

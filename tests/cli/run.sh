@@ -13,9 +13,14 @@ has out Paris
 run 0 run -m "$model" --raw -p 'one two three four' --temp 0 -n 4 --json -q
 holds out 'sorted(d) == sorted(["text", "prompt_tokens", "predicted_tokens", "stop", "policy", "scope", "timings"])'
 holds out 'sorted(d["timings"]) == sorted(["prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second",
-    "select_ms", "attend_ms"])'
+    "select_ms", "attend_ms", "device_ms"])'
 holds out 'd["text"] and d["prompt_tokens"] == 4 and d["predicted_tokens"] == 4'
 holds out 'd["stop"] == "limit" and d["policy"] == "reattention" and d["timings"]["prompt_per_second"] > 0'
+
+# Where the layers lie is said, and where they attend.
+run 0 run -m "$model" --raw -p 'one two three four' --temp 0 -n 4 -ngl all -v
+grep -qE '^-ngl: this libllama has no backend for a GPU|^30 of 30 layers attend on the GPU|layers on a GPU attend on the CPU' err ||
+    complain "$what: nothing is said of -ngl:" "$(grep -i gpu err)"
 
 # Files, standard input and the prompt are joined by one blank line.
 printf 'one two\n' >a.txt

@@ -1,0 +1,107 @@
+/* place.c - see place.h. */
+#include "place.h"
+
+#include <stdlib.h>
+
+static bool here(const int *places, int n_layer, int place)
+{
+    for (int l = 0; l < n_layer; l++)
+        if (places[l] == place)
+            return true;
+    return false;
+}
+
+int reattn__places(const reattn_model *model, const reattn_session_params *p, bool say, int **device, reattn_error *err)
+{
+    int n_layer, n = 0;
+    const reattn__layer *layers = reattn__model_layers(model, &n_layer);
+    const int *places = reattn__model_places(model);
+    const reattn__device_table *engine = reattn__device_engine();
+    int *out = malloc((size_t)n_layer * sizeof *out);
+    if (!out)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    for (int l = 0; l < n_layer; l++) {
+        out[l] = p->engine == REATTN_ENGINE_CPU || places[l] < 0 ? -1 : places[l];
+        n += out[l] >= 0;
+    }
+    reattn__device_args args = {layers, out, n_layer, p};
+    const char *why = n > 0 ? engine->refuses(&args) : NULL;
+    if (!why && p->engine != REATTN_ENGINE_CPU && here(places, n_layer, REATTN__PLACE_OTHER))
+        why = engine ? "no kernels for their backend" : "this reattn was built without CUDA (-DREATTN_CUDA=ON)";
+    if (why && say)
+        reattn__log(REATTN_LOG_WARN, "layers on a GPU attend on the CPU, their queries, keys and values are copied: %s",
+                    why);
+    if (n > 0 && engine->refuses(&args)) {
+        for (int l = 0; l < n_layer; l++)
+            out[l] = -1;
+        n = 0;
+    }
+    if (n > 0 && say)
+        reattn__log(REATTN_LOG_INFO, "%d of %d layers attend on the GPU that they lie on", n, n_layer);
+    *device = out;
+    return n;
+}
+
+/* The spans of the layer's last step, for who traces them. */
+static int report(const reattn_session *s, int layer, reattn_error *err)
+{
+    const reattn__device_table *engine = reattn__device_engine();
+    int n_list = s->params.recall_per_head ? s->layers[layer].Hk : 1, code = REATTN_OK;
+    int64_t cap = s->params.recall_max;
+    reattn_span *spans = malloc((size_t)REATTN__MAX(cap, 1) * sizeof *spans);
+    if (!spans)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory for a trace");
+    for (int i = 0; i < n_list && code == REATTN_OK; i++) {
+        int64_t n = 0;
+        code = engine->spans(s->engine, layer, i, spans, cap, &n, NULL, err);
+        if (code != REATTN_OK || n == 0)
+            continue;
+        reattn_trace trace = {
+            .token = s->n - 1, .layer = layer, .kv_head = n_list > 1 ? i : -1, .spans = spans, .n_spans = n};
+        s->trace(&trace, s->trace_user);
+    }
+    free(spans);
+    return code;
+}
+
+int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
+                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
+{
+    reattn_session *s = user;
+    const reattn_session_params *p = &s->params;
+    double t0 = reattn__now_ms();
+    if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
+        return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
+    if (s->mass_fn && s->want_logits)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                            "exact attention is measured on the CPU only: add --engine cpu");
+    /* Without logits nothing reads the last layer's output: its keys and values were all that mattered. */
+    *has_out = layer < s->n_layer - 1 || s->want_logits;
+    int code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, *has_out, out, err);
+    s->stats.device_ms += reattn__now_ms() - t0;
+    if (code != REATTN_OK || !*has_out)
+        return code;
+    int64_t middle = s->n - p->local - p->keep;
+    if (s->policy->create && middle > 0)
+        s->stats.keys_scored += T * s->layers[layer].H * middle;
+    return s->trace ? report(s, layer, err) : REATTN_OK;
+}
+
+int reattn__session_device_end(reattn_session *s, reattn_error *err)
+{
+    return s->engine ? reattn__device_engine()->check(s->engine, err) : REATTN_OK;
+}
+
+int64_t reattn__session_device_scope(const reattn_session *s)
+{
+    int64_t most = 0;
+    for (int l = 0; s->engine && l < s->n_layer; l++) {
+        int n_list = s->params.recall_per_head ? s->layers[l].Hk : 1;
+        for (int i = 0; i < n_list && s->device[l] >= 0; i++) {
+            int64_t n_span = 0, n_scope = 0;
+            if (reattn__device_engine()->spans(s->engine, l, i, NULL, 0, &n_span, &n_scope, NULL) == REATTN_OK)
+                most = REATTN__MAX(most, n_scope);
+        }
+    }
+    return most;
+}
