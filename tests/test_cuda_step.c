@@ -346,7 +346,7 @@ static void world_rewind(world *w, int64_t n)
     reattn_error err = {0, ""};
     reattn__store_truncate(w->store, n);
     if (w->policy->forget)
-        w->policy->forget(w->state);
+        w->policy->forget(w->state, n);
     assert_int_equal(reattn__cuda_rewind(w->cuda, n, &err), REATTN_OK);
     w->n = n;
 }
