@@ -91,6 +91,15 @@ static scene make_scene(test_rng *rng, int i)
         s.runs[list][1] = run_of(cut, REATTN__MAX(s.n - window - cut, (int64_t)0), 3, steps, far, 0, window, INT64_MAX);
         s.runs[list][2] = run_of(from, s.n - from, 0, 1, s.n - s.T - from, 1, 0, window - 1);
     }
+    /* Neighbours may share positions, and a run may be for some of the queries only. */
+    int64_t k_div = test_int(rng, 1, 3), q_div = test_int(rng, 1, 3), t_min = test_int(rng, 0, s.T - 1);
+    int64_t t_end = test_one_in(rng, 2) ? 0 : test_int(rng, t_min + 1, s.T), run = test_int(rng, 0, s.n_run - 1);
+    for (int list = 0; list < s.n_list && test_one_in(rng, 2); list++) {
+        s.runs[list][run].k_div = k_div;
+        s.runs[list][run].q_div = q_div;
+        s.runs[list][run].t_min = t_min;
+        s.runs[list][run].t_end = t_end;
+    }
     s.q = test_floats(s.T * s.l.H * D);
     s.k = test_floats(s.n * Hk * D);
     s.v = test_floats(s.n * Hk * 8);

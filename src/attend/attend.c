@@ -118,7 +118,7 @@ static void prepare(const work *w, int head, int64_t number, int64_t slot, int w
     const reattn__tile_info *tile = &l->tiles[number];
     int64_t at = (int64_t)head * SEGMENT_TILES + slot, room = w->in16 ? worker : at;
     float *k = w->k + room * w->D * REATTN__TILE, *v = w->v + room * w->Dv * REATTN__TILE;
-    float *angles = w->turn + (int64_t)worker * w->a->rope->rope.n_rot * REATTN__TILE;
+    float *angles = w->turn + (int64_t)worker * w->D * REATTN__TILE;
     for (int64_t i = reattn__layout_find(l, tile); i < l->n_piece && l->pieces[i].row < tile->row + tile->count; i++) {
         const reattn__piece *piece = &l->pieces[i];
         int64_t column = piece->row - tile->row;

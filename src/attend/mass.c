@@ -23,8 +23,14 @@ typedef struct work {
     reattn__run_list *runs;  /* [n_list] the run alone */
     reattn__layout *layouts; /* [n_list] */
     float *q, *lse;          /* [H, few: Hk][groups] of [D][lanes] and [lanes], few: [lanes][D] */
-    float *k, *angles, *sum; /* of each thread: [D][TILE], [n_rot][TILE], [TILE][lanes] */
+    float *k, *angles, *sum; /* of each thread: [D][TILE], [D][TILE], [TILE][lanes] */
 } work;
+
+/* How the heads of a list rotate. */
+static reattn__rope_table *rope_of(const work *w, int list)
+{
+    return w->runs[list].rope ? w->runs[list].rope : w->a->rope;
+}
 
 static int heads(const work *w)
 {
@@ -45,23 +51,25 @@ static int pack_task(void *ctx, int64_t task, int worker)
 {
     work *w = ctx;
     const reattn__attend_args *a = w->a;
-    const reattn_rope *rope = &a->rope->rope;
-    int head = (int)(task / w->groups), kv = w->few ? head : head / w->g;
-    const reattn__layout *l = &w->layouts[a->n_list == 1 ? 0 : kv];
+    int head = (int)(task / w->groups), kv = w->few ? head : head / w->g, list = a->n_list == 1 ? 0 : kv;
+    const reattn__layout *l = &w->layouts[list];
+    const reattn__rotation *rot = l->n_rotation > 0 ? &l->rotations[0] : NULL;
+    const reattn__rope_table *table = rope_of(w, list);
     float *q = w->q + task * w->D * w->lanes, *lse = w->lse + task * w->lanes, row[512];
     (void)worker;
     for (int r = 0; r < w->lanes; r++) {
         int64_t at = task % w->groups * w->lanes + r, t = query_of(w, at);
         memset(row, 0, sizeof row);
         lse[r] = INFINITY;
-        if (at < w->rows && l->n_rotation > 0) {
-            int64_t from = t * a->H + head_of(w, head, at);
+        float scale = a->scale * REATTN__LOG2_E;
+        if (at < w->rows && rot && t >= rot->t_min && t < rot->t_end) {
+            int64_t from = t * a->H + head_of(w, head, at), pos = (rot->q_pos + t * rot->q_step) / rot->q_div;
             memcpy(row, a->q + from * w->D, (size_t)w->D * sizeof *row);
-            reattn__rope_row(rope, a->rope->cs + (l->rotations[0].q_pos + t * l->rotations[0].q_step) / l->rotations[0].q_div * rope->n_rot,
-                             row);
+            reattn__rope_row(&table->rope, table->cs + pos * table->rope.n_rot, row);
+            if (a->q_scale) scale *= a->q_scale[t];
             if (a->lse[from] > -INFINITY) lse[r] = a->lse[from] * REATTN__LOG2_E;
         }
-        for (int d = 0; d < w->D; d++) q[w->few ? r * w->D + d : d * w->lanes + r] = row[d] * a->scale * REATTN__LOG2_E;
+        for (int d = 0; d < w->D; d++) q[w->few ? r * w->D + d : d * w->lanes + r] = row[d] * scale;
     }
     return REATTN_OK;
 }
@@ -72,7 +80,7 @@ static bool visible(const work *w, const reattn__tile_info *tile, int64_t group,
     bool some = false;
     for (int r = 0; r < w->lanes; r++) {
         int64_t at = group * w->lanes + r;
-        int64_t back = w->a->q_first + query_of(w, at) - tile->token; /* distance to the tile's first key */
+        int64_t t = query_of(w, at), back = w->a->q_first + t - tile->token; /* distance to the tile's first key */
         lo[r] = 0;
         hi[r] = at < w->rows ? tile->count : 0;
         if (at < w->rows && !tile->whole) {
@@ -80,6 +88,7 @@ static bool visible(const work *w, const reattn__tile_info *tile, int64_t group,
             lo[r] = (int32_t)REATTN__MIN(from, (int64_t)tile->count);
             hi[r] = back < tile->dist_min ? 0 : (int32_t)REATTN__MIN(back - tile->dist_min + 1, (int64_t)tile->count);
         }
+        if (t < tile->t_min || t >= tile->t_end) hi[r] = 0;
         some |= lo[r] < hi[r];
     }
     return some;
@@ -130,12 +139,12 @@ static int tile_task(void *ctx, int64_t task, int worker)
     const reattn__tile_info *tile = &l->tiles[task % w->n_tile];
     float *k = w->k + (int64_t)worker * w->D * REATTN__TILE;
     float *sum = w->sum + (int64_t)worker * REATTN__TILE * w->lanes * (w->few ? w->groups : 1);
-    float *angles = w->angles + (int64_t)worker * a->rope->rope.n_rot * REATTN__TILE;
+    float *angles = w->angles + (int64_t)worker * w->D * REATTN__TILE;
     int64_t first = reattn__layout_find(l, tile), end = first;
     for (; end < l->n_piece && l->pieces[end].row < tile->row + tile->count; end++) {
         const reattn__piece *piece = &l->pieces[end];
         reattn__source_k(&a->src, kv, piece->token, piece->count, k + piece->row - tile->row, REATTN__TILE);
-        reattn__layout_turn(a->rope, piece, k + piece->row - tile->row, angles);
+        reattn__layout_turn(rope_of(w, list), piece, k + piece->row - tile->row, angles);
     }
     for (int j = 0; j < w->g; j++) {
         if (j == 0 || !w->few) sum_tile(w, w->few ? kv : kv * w->g + j, tile, k, sum);
@@ -177,7 +186,9 @@ static int lay_out(work *w, reattn_error *err)
         int code = reattn__layout_build(&w->runs[i], a->q_first, a->T, &w->layouts[i], err);
         if (code != REATTN_OK) return code;
         w->n_tile = REATTN__MAX(w->n_tile, w->layouts[i].n_tile);
-        max_pos = REATTN__MAX(max_pos, w->layouts[i].max_pos);
+        if (w->runs[i].rope) code = reattn__rope_table_need(w->runs[i].rope, w->layouts[i].max_pos + 1, err);
+        else max_pos = REATTN__MAX(max_pos, w->layouts[i].max_pos);
+        if (code != REATTN_OK) return code;
     }
     return reattn__rope_table_need(a->rope, max_pos + 1, err);
 }
@@ -189,7 +200,7 @@ static size_t place(work *w, unsigned char *base)
     REATTN__PLACE(w->q, calls * w->D * w->lanes);
     REATTN__PLACE(w->lse, calls * w->lanes);
     REATTN__PLACE(w->k, threads * w->D * REATTN__TILE);
-    REATTN__PLACE(w->angles, threads * w->a->rope->rope.n_rot * REATTN__TILE);
+    REATTN__PLACE(w->angles, threads * w->D * REATTN__TILE);
     REATTN__PLACE(w->sum, threads * REATTN__TILE * w->lanes * (w->few ? w->groups : 1));
     return at;
 }
