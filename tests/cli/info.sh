@@ -5,7 +5,7 @@ need_model
 run 0 info -m "$model"
 has out '30, with 9 heads of 64 values (3 KV heads)'
 has out '8192 tokens'
-has out 'scope 32 + 127 x 32 + 4096 = 8192 of 8192'
+has out 'scope 32 + 127 x 32 + 1024 = 5120 of 8192'
 grep -qE '^  split/f16 +[0-9.]+ MiB +[0-9]+ +\(chosen\)$' out || complain "$what: no line of split keys:" "$(cat out)"
 run 0 info -m "$model" --json
 holds out 'd["model"]["n_layer"] == 30 and d["model"]["n_head_kv"] == 3 and d["model"]["n_ctx_train"] == 8192'
