@@ -340,10 +340,11 @@ static uint64_t kept_scope_bytes(const reattn__layer *layers, int n_layer, const
     uint64_t bytes = 0;
     const reattn__policy *policy = reattn__policy_find(p->policy);
     int64_t block = REATTN__BLOCK, sets = p->recall_per_head ? layers[0].Hk : 1;
-    int64_t blocks = p->keep / block + p->local / block + 4 + p->recall_max * (p->recall_span / block + 2);
-    if (policy->budget) blocks = p->pot / block + 2, sets = 1;
+    int64_t blocks = sets * (p->keep / block + p->local / block + 4 + p->recall_max * (p->recall_span / block + 2));
+    blocks = REATTN__MAX(blocks, p->recall_from / block + 2); /* of a text that is attended to whole */
+    if (policy->budget) blocks = p->pot / block + 2;
     if (!(policy->finite || policy->budget) || p->type_k != REATTN_SPLIT || p->type_v != REATTN_F16) return 0;
-    for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks * sets));
+    for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks));
     return bytes;
 }
 
