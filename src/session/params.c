@@ -28,7 +28,7 @@
     X(recall_max, INT, "recall-max", NULL, "M", 0, 65536, 0, NULL,                                                     \
       "most spans a step (0 = what the trained length leaves, at most 127; 16 blocks under infllm)")                   \
     X(recall_from, INT, "recall-from", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                              \
-      "a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                                \
+      "reattention: a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                   \
     X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head", "one set of spans a layer or a KV head") \
     X(recall_vote, ENUM, "recall-vote", NULL, "HOW", 0, 1, 0, "count|mass",                                            \
       "a vote counts 1, or its share of the query's softmax over its top k")                                           \
