@@ -254,8 +254,10 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) p.local = REATTN__MIN(N / 2, INT64_C(4096));
     if (automatic) {
-        /* A model of a few hundred tokens: the default chunk does not fit its half. One that was asked for is not cut. */
-        if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(p.local, 1));
+        /* A model of a few hundred tokens: the default chunk does not fit its half, or the local part if that is all that
+         * a chunk sees of itself. One that was asked for is not cut. */
+        int64_t room = policy->finite ? p.local : REATTN__MAX(p.local, N / 2);
+        if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(room, 1));
         p.tail = REATTN__MIN(p.tail, p.chunk);
     }
     if (p.recall_max == 0 && policy->finite) {
