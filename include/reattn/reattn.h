@@ -265,7 +265,7 @@ typedef bool (*reattn_score_fn)(int64_t position, const float *logits, void *use
  * included, as reattn_session_prompt. */
 REATTN_API int reattn_session_score(reattn_session *session, const int32_t *tokens, int64_t n, reattn_score_fn fn,
                                     void *user, reattn_error *err);
-/* Appends one generated token. Errors as above; the session is unchanged on failure. */
+/* Appends one generated token. Errors as above; on failure the session holds the tokens that it held, without logits. */
 REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, reattn_error *err);
 /* Logits [n_vocab] of the last token, or NULL if there are none (nothing appended yet, or rewound). Valid until the
  * next call on the session. */
