@@ -153,13 +153,15 @@ static int check_tokens(const reattn_session *s, const int32_t *tokens, int64_t 
     return REATTN_OK;
 }
 
-/* Puts everything back to n tokens. */
+/* Puts everything back to n tokens. On an error nothing has changed. */
 static int cut(reattn_session *s, int64_t n, reattn_error *err)
 {
+    int code = s->native ? reattn__native_rewind(s->native, n, err) : REATTN_OK;
+    if (code != REATTN_OK) return code;
     s->n = n;
     s->logits_at = -1;
     if (s->anchored > n) s->anchored = n / s->params.chunk * s->params.chunk;
-    if (s->native) return reattn__native_rewind(s->native, n, err);
+    if (s->native) return REATTN_OK;
     if (s->policy->budget) reattn__distill_cut(s, n);
     if (s->store) reattn__store_truncate(s->store, reattn__session_held(s));
     for (int l = 0; s->turned && l < s->n_row; l++) reattn__turned_forget(&s->turned[l]);
@@ -192,6 +194,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
         code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
     if (code == REATTN_OK && s->policy->budget) code = reattn__distill_read(s, tokens, T, decode, err);
     if (code != REATTN_OK) {
+        s->n = before;
         cut(s, before, NULL);
         return code;
     }
