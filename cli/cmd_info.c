@@ -105,7 +105,7 @@ static void print_text(const facts *f)
     const reattn_session_params *p = &f->params;
     char bytes[32], scope[160];
     load_bytes_text(m->file_bytes, bytes, sizeof bytes);
-    load_scope_text(p, m->n_ctx_train, scope, sizeof scope);
+    load_scope_text(p, scope, sizeof scope);
     printf("file         %s\n", m->path);
     printf("model        %s, %.1f million parameters, %s\n", m->desc, (double)m->n_params / 1e6, bytes);
     printf("layers       %d, with %d heads of %d values (%d KV heads)\n", m->n_layer, m->n_head, m->head_dim_k,

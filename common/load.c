@@ -137,17 +137,18 @@ void load_bytes_text(uint64_t bytes, char *buf, size_t cap)
     snprintf(buf, cap, u && v < 100 ? "%.1f %s" : "%.0f %s", v, units[u]);
 }
 
-void load_scope_text(const reattn_session_params *p, int n_ctx_train, char *buf, size_t cap)
+void load_scope_text(const reattn_session_params *p, char *buf, size_t cap)
 {
+    const long long trained = p->ctx_train;
     if (reattn_policy_drops(p->policy)) {
-        snprintf(buf, cap, "at most %lld tokens held of %d, %lld stay when it is full", (long long)p->pot, n_ctx_train,
+        snprintf(buf, cap, "at most %lld tokens held of %lld, %lld stay when it is full", (long long)p->pot, trained,
                  (long long)p->pot_keep);
         return;
     }
     if (!strcmp(p->policy, "reattention") || !strcmp(p->policy, "infllm")) {
-        snprintf(buf, cap, "scope %lld + %lld x %lld + %lld = %lld of %d", (long long)p->keep, (long long)p->recall_max,
+        snprintf(buf, cap, "scope %lld + %lld x %lld + %lld = %lld of %lld", (long long)p->keep, (long long)p->recall_max,
                  (long long)p->recall_span, (long long)p->local,
-                 (long long)(p->keep + p->recall_max * p->recall_span + p->local), n_ctx_train);
+                 (long long)(p->keep + p->recall_max * p->recall_span + p->local), trained);
         return;
     }
     const reattn_policy_info *info = reattn_policy_list();
@@ -158,14 +159,12 @@ void load_scope_text(const reattn_session_params *p, int n_ctx_train, char *buf,
 
 int load_announce(const reattn_model *model, const reattn_session_params *params)
 {
-    reattn_model_info info;
     reattn_memory memory;
     reattn_error err;
     char scope[160], bytes[32], type_k[16], type_v[16];
-    reattn_model_get_info(model, &info);
     if (reattn_session_memory(model, params, 1000, &memory, &err))
         return cli_fail_error(&err);
-    load_scope_text(params, info.n_ctx_train, scope, sizeof scope);
+    load_scope_text(params, scope, sizeof scope);
     load_bytes_text(memory.bytes_per_1000 + memory.device_bytes_per_1000, bytes, sizeof bytes);
     reattn_option_get(params, "cache-type-k", type_k, sizeof type_k);
     reattn_option_get(params, "cache-type-v", type_v, sizeof type_v);

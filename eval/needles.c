@@ -25,11 +25,6 @@ static const char *const owners[PARTS] = {"laptop", "tower",   "elephant",  "bak
                                           "tractor", "lighthouse", "piano", "statue",  "garden",     "bicycle", "umbrella",
                                           "engine", "helmet",  "mirror",    "wagon",   "candle"};
 
-int needles_most(void)
-{
-    return KEYS;
-}
-
 int needles_draw(int64_t seed, const numbers *depths, needle **out)
 {
     int order[3][PARTS];

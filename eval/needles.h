@@ -13,8 +13,6 @@ typedef struct needle {
 
 /* Draws n needles, at the depths given, with distinct keys and numbers. */
 int needles_draw(int64_t seed, const numbers *depths, needle **out);
-/* The most needles that a text can have. */
-int needles_most(void);
 
 /* The haystack's first bytes, at most n, and the needles in it, each after the end of a sentence at or before its
  * depth. False if there is no memory. */

@@ -19,6 +19,7 @@ typedef struct world {
     float *q, *k, *v; /* [n][H][D], [n][Hk][D], [n][Hk][D] of all tokens */
     float *out;       /* of the last step */
     int64_t n, cap;
+    int at;           /* the layer that is read */
     int64_t scored, rescored;
 } world;
 
@@ -66,6 +67,7 @@ static reattn__step step_of(world *w, int64_t T, bool decode)
     return (reattn__step){.params = &w->params,
                           .shape = l,
                           .store = w->store,
+                          .layer = w->at,
                           .decode = decode,
                           .T = T,
                           .n = w->n,
@@ -86,7 +88,7 @@ static void attend(world *w, const reattn__step *s, float *mass, float *out)
         .T = s->T,
         .q_first = s->n - s->T,
         .H = l->H,
-        .src = {.store = w->store, .Hk = l->Hk, .D = l->D, .Dv = l->Dv},
+        .src = {.store = w->store, .layer = w->at, .Hk = l->Hk, .D = l->D, .Dv = l->Dv},
         .scale = l->kq_scale,
         .rope = &w->rope,
         .lists = w->plan.lists,
@@ -115,7 +117,7 @@ static void world_read(world *w, test_rng *rng, int64_t T, bool decode)
         test_fill_normal(rng, v, T * l->Hk * l->D, 1);
     }
     assert_int_equal(reattn__store_reserve(w->store, w->n + T, &err), 0);
-    assert_int_equal(reattn__store_append(w->store, 0, T, k, v, &err), 0);
+    assert_int_equal(reattn__store_append(w->store, w->at, T, k, v, &err), 0);
     w->n += T;
     reattn__step s = step_of(w, T, decode);
     assert_int_equal(w->policy->plan(w->state, &s, &w->plan, &err), 0);
@@ -431,6 +433,40 @@ static void going_back(void **unused)
     world_close(&w);
 }
 
+/* A chunk through the first n_layer layers. */
+static void read_layers(world *w, test_rng *rng, int n_layer)
+{
+    for (w->at = 0; w->at < n_layer; w->at++) {
+        if (w->at > 0) w->n -= w->params.chunk;
+        world_read(w, w->at ? NULL : rng, w->params.chunk, false);
+    }
+}
+
+/* A step that fails after the first layer has cost that layer a state: the session cannot go back to that. */
+static void half_a_step(void **unused)
+{
+    (void)unused;
+    test_rng rng = {test_seed() + 6};
+    reattn_error err = {0};
+    world w;
+    world_open(&w, "infllm", 4, 2, 8, 400);
+    set_small(&w, 5, 20, 6, 3, 16);
+    world_start(&w);
+    const reattn__layer two[] = {w.layer, w.layer};
+    reattn__store_free(w.store);
+    w.policy->destroy(w.state);
+    assert_int_equal(reattn__store_create(two, 2, REATTN_F32, REATTN_F32, 0, &w.store, &err), 0);
+    assert_int_equal(w.policy->create(&w.params, two, 2, &w.state, &err), 0);
+    while (w.n < 160) read_layers(&w, &rng, 2);
+    assert_int_equal(w.policy->anchor(w.state, 1000), 160);
+    assert_int_equal(w.policy->anchor(w.state, 159), 144);
+    read_layers(&w, &rng, 1);
+    world_rewind(&w, 160);
+    assert_int_equal(w.policy->anchor(w.state, 1000), 160);
+    assert_int_equal(w.policy->anchor(w.state, 159), 0);
+    world_close(&w);
+}
+
 /* Its own defaults, scaled to the trained length; what is given counts. */
 static void defaults(void **unused)
 {
@@ -472,6 +508,7 @@ int main(void)
         cmocka_unit_test(far_scores),
         cmocka_unit_test(blocks_are_chosen_by_the_rule),
         cmocka_unit_test(going_back),
+        cmocka_unit_test(half_a_step),
         cmocka_unit_test(defaults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

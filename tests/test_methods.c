@@ -346,16 +346,20 @@ static void defaults_follow_the_trained_length(void **unused)
     (void)unused;
     static const struct {
         const char *policy;
-        int64_t N, local, shift, group;
-    } cases[] = {{"lm-infinite", 4096, 4096, 0, 0}, {"selfextend", 4096, 1024, 0, 8}, {"dca", 4096, 512, 0, 0},
-                 {"string", 131072, 128, 43253, 0}, {"string", 300, 99, 99, 0},       {"mesa", 2048, 512, 0, 50},
-                 {"ntk", 8192, 4096, 0, 0}};
+        int64_t N, local, shift, group, chunk; /* a chunk need not fit a local part that is not all that it sees */
+    } cases[] = {{"lm-infinite", 4096, 4096, 0, 0, 512}, {"selfextend", 4096, 1024, 0, 8, 512},
+                 {"selfextend", 1024, 256, 0, 8, 512},   {"dca", 4096, 512, 0, 0, 512},
+                 {"dca", 1024, 128, 0, 0, 512},          {"string", 131072, 128, 43253, 0, 512},
+                 {"string", 300, 99, 99, 0, 150},        {"mesa", 2048, 512, 0, 50, 512},
+                 {"mesa", 1024, 256, 0, 50, 256},        {"ntk", 8192, 4096, 0, 0, 512},
+                 {"ntk", 300, 150, 0, 0, 150}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         method m;
         open_method(&m, cases[c].policy, cases[c].N, "");
         assert_int_equal(m.params.local, cases[c].local);
         assert_int_equal(m.params.shift, cases[c].shift);
         assert_int_equal(m.params.group, cases[c].group);
+        assert_int_equal(m.params.chunk, cases[c].chunk);
         assert_int_equal(m.params.ctx_train, cases[c].N);
         reattn_session_params again = m.params;
         reattn_error err = {0};

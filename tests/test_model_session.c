@@ -217,7 +217,7 @@ static void bad_calls(void **unused)
     assert_non_null(strstr(err.msg, "100"));
     assert_non_null(strstr(err.msg, "512"));
     p = reattn_session_params_default();
-    p.recall_max = 200;
+    p.recall_max = 300;
     assert_int_equal(reattn_session_create(model, &p, &s, &err), REATTN_E_ARG);
     assert_non_null(strstr(err.msg, "8192"));
 }

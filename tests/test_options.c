@@ -38,13 +38,19 @@ static void presets(void **state)
     reattn_error err = {0};
     assert_int_equal(reattn_option_set(&p, "recall-k", "7", &err), 0);
     assert_int_equal(reattn_option_set(&p, "local", "2048", &err), 0);
+    assert_int_equal(reattn_option_set(&p, "recall-max", "9", &err), 0);
+    assert_int_equal(reattn_option_set(&p, "recall-when", "decode", &err), 0);
+    assert_int_equal(reattn_option_set(&p, "positions", "original", &err), 0);
     assert_int_equal(reattn_option_set(&p, "preset", "paper", &err), 0);
     assert_int_equal(number(&p, "tail"), 0);
     assert_int_equal(number(&p, "recall-k"), 4);
     assert_int_equal(number(&p, "recall-span"), 32);
     assert_int_equal(number(&p, "recall-window"), 32);
     assert_int_equal(number(&p, "recall-from"), 1); /* at least G + L: the paper recalls from there on */
-    assert_int_equal(number(&p, "local"), 2048); /* follows from the model, not from a preset */
+    assert_int_equal(number(&p, "local"), 0); /* half the trained length, whatever was asked for before */
+    assert_int_equal(number(&p, "recall-max"), 0);
+    assert_int_equal(p.recall_when, REATTN_WHEN_ALWAYS);
+    assert_int_equal(p.positions, REATTN_POS_REASSIGNED);
     assert_int_equal(reattn_option_set(&p, "tail", "16", &err), 0);
     assert_int_equal(number(&p, "tail"), 16);
     assert_int_equal(reattn_option_set(&p, "preset", "default", &err), 0);

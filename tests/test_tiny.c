@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "model/bridge.h"
 #include "reattn/reattn.h"
+#include "session/session.h"
 
 enum { PROMPT = 200, STEPS = 6 };
 
@@ -170,8 +171,41 @@ static void longer_than_trained(void **unused)
     reattn_model_free(model);
 }
 
+/* A text that is attended to whole may be larger than the scope: the rotated keys that decode keeps are estimated. */
+static void memory_of_whole_texts(void **unused)
+{
+    (void)unused;
+    char path[1024];
+    reattn_error err = {0};
+    reattn_model *model;
+    reattn_session *s;
+    reattn_memory memory;
+    int32_t tokens[250];
+    int n_layer;
+    uint64_t kept = 0;
+    path_of(path, sizeof path, "llama.gguf");
+    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
+    for (int i = 0; i < 250; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
+    reattn_session_params p = reattn_session_params_default();
+    p.n_threads = 1;
+    p.local = p.chunk = 32;
+    p.recall_max = 1;
+    p.recall_from = 256;
+    const reattn__layer *layers = reattn__model_layers(model, &n_layer);
+    if (reattn_session_memory(model, &p, 256, &memory, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_prompt(s, tokens, 250, NULL, NULL, &err)) fail_msg("%s", err.msg);
+    for (int i = 0; i < 6; i++) assert_int_equal(reattn_session_decode(s, 30 + i, &err), 0);
+    for (int l = 0; l < n_layer; l++) kept += reattn__turned_bytes(&layers[l], s->turned[l].n_slot);
+    assert_true(s->turned[0].n_slot >= 256 / REATTN__BLOCK);
+    assert_true(memory.scratch_bytes - reattn__attend_scratch(layers, p.chunk, 1) >= kept);
+    reattn_session_free(s);
+    reattn_model_free(model);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_model), cmocka_unit_test(longer_than_trained)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_model), cmocka_unit_test(longer_than_trained),
+                                       cmocka_unit_test(memory_of_whole_texts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

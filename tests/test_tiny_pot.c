@@ -425,6 +425,29 @@ static void longer_than_trained(void **unused)
     reattn_session_free(s);
 }
 
+static void count(const reattn_mass *mass, void *user)
+{
+    (void)mass;
+    ++*(int64_t *)user;
+}
+
+/* The catalyst's steps give no logits: attention is not measured there. */
+static void catalysts_are_not_measured(void **unused)
+{
+    (void)unused;
+    reattn_session_params p = params("infinipot");
+    reattn_session *s = open_session(&p);
+    reattn_stats stats;
+    int64_t calls = 0;
+    prompt(s, text, 150);
+    reattn_session_set_mass(s, count, &calls);
+    decode(s, 120);
+    reattn_session_get_stats(s, &stats);
+    assert_true(stats.distillations > 0);
+    assert_int_equal(calls, 120 * s->n_layer);
+    reattn_session_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +460,7 @@ int main(void)
         cmocka_unit_test(stopping_and_going_on),
         cmocka_unit_test(catalysts),
         cmocka_unit_test(longer_than_trained),
+        cmocka_unit_test(catalysts_are_not_measured),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -160,7 +160,7 @@ typedef struct reattn_session_params {
     int64_t recall_k;      /* k: keys each query and head votes for */
     int64_t recall_span;   /* s: tokens recalled around each; 0 = the policy's own */
     int64_t recall_max;    /* m: most spans a step; 0 = from the trained length */
-    int64_t recall_from;   /* a text of up to so many tokens is attended to whole; 0 = as many as the scope holds */
+    int64_t recall_from;   /* a text of up to so many tokens is attended to whole (reattention); 0 = the scope's size */
     int64_t recall_window; /* in decode, the votes of so many last queries count */
     int64_t tail;          /* W: the last tokens of a prompt are a chunk of their own; 0 = off */
     int64_t chunk;         /* C: tokens a prefill step takes */
@@ -213,9 +213,10 @@ REATTN_API int reattn_option_set(reattn_session_params *params, const char *name
 REATTN_API int reattn_option_get(const reattn_session_params *params, const char *name, char *buf, size_t cap);
 
 REATTN_API reattn_session_params reattn_session_params_default(void);
-/* Fills in the automatic fields (keep, local, recall_span, recall_max, pot, pot_keep, n_threads) for a model and checks
- * that the whole is consistent: chunk <= local, keep + recall_max * recall_span + local <= trained length, ...
- * Errors: E_ARG with both numbers. */
+/* Fills in the automatic fields (keep, local, recall_span, recall_max, recall_from, ctx_train, pot, pot_keep, n_threads,
+ * and what the policy has defaults for) for a model and checks that the whole is consistent: chunk <= local, keep +
+ * recall_max * recall_span + local <= trained length, ... With an automatic local a default chunk or a tail that is larger
+ * is made to fit. Errors: E_ARG with both numbers. */
 REATTN_API int reattn_session_params_resolve(reattn_session_params *params, const reattn_model *model,
                                              reattn_error *err);
 
@@ -264,7 +265,7 @@ typedef bool (*reattn_score_fn)(int64_t position, const float *logits, void *use
  * included, as reattn_session_prompt. */
 REATTN_API int reattn_session_score(reattn_session *session, const int32_t *tokens, int64_t n, reattn_score_fn fn,
                                     void *user, reattn_error *err);
-/* Appends one generated token. Errors as above; the session is unchanged on failure. */
+/* Appends one generated token. Errors as above; on failure the session holds the tokens that it held, without logits. */
 REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, reattn_error *err);
 /* Logits [n_vocab] of the last token, or NULL if there are none (nothing appended yet, or rewound). Valid until the
  * next call on the session. */

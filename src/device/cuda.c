@@ -70,8 +70,6 @@ static const char *refuses(const reattn__device_args *a)
         return "--recall-k: at most 32 on a GPU";
     if (policy == REATTN__CUDA_REATTENTION && p->recall_max > REATTN__CUDA_SPANS_MAX)
         return "--recall-max: at most 4096 on a GPU";
-    if (p->positions > REATTN_POS_ORIGINAL)
-        return "--positions: only reassigned and original on a GPU";
     for (int l = 0; l < a->n_layer; l++) {
         const reattn__layer *s = &a->layers[l];
         if (a->device[l] < 0)

@@ -11,11 +11,6 @@
 
 enum { N = REATTN__BLOCK };
 
-size_t reattn__block_bytes(int type, int D)
-{
-    return reattn__row_bytes(type, D) * N;
-}
-
 static void put_q8(int D, const float *x, unsigned char *block, int lane)
 {
     uint16_t *scale = (uint16_t *)block;

@@ -11,8 +11,6 @@
 
 #define REATTN__BLOCK 16
 
-/* Bytes of a block of keys; 0 when the type cannot hold rows of D values. */
-size_t reattn__block_bytes(int type, int D);
 /* Stores key x [D] as number `lane` of a block. */
 void reattn__block_put(int type, int D, const float *x, void *block, int lane);
 /* Reads lanes [lo, hi) of a block as f32: lane lo + i of dimension d goes to out[d * stride + i]. */

@@ -28,7 +28,7 @@ static bool rows_of(reattn__hook *h, const struct ggml_tensor *t, int device, in
         return false;
     if ((int64_t)t->nb[1] % f || (int64_t)t->nb[2] % f || reattn__hook_place(h, t) != device)
         return false;
-    *rows = (reattn__rows){t->data, (int64_t)t->nb[three ? 2 : 1] / f, three ? (int64_t)t->nb[1] / f : n};
+    *rows = (reattn__rows){t->data, (int64_t)t->nb[three ? 2 : 1] / f, three ? (int64_t)t->nb[1] / f : n, false};
     return true;
 }
 
@@ -50,7 +50,7 @@ static int take(reattn__hook *h, int kind, int layer, const struct ggml_tensor *
         if (code != REATTN_OK)
             return code;
         const reattn__buffer *host[] = {&h->q, &h->k, &h->v};
-        h->rows[part] = (reattn__rows){host[part]->data, (int64_t)heads * n, n};
+        h->rows[part] = (reattn__rows){host[part]->data, (int64_t)heads * n, n, false};
     }
     reattn__rows from = h->rows[part];
     return reattn__device_engine()->keep(h->on->engine, layer, part, h->T, heads, &from, &h->rows[part], &h->err);

@@ -313,7 +313,10 @@ static int64_t anchor(const void *state, int64_t n)
     const blocks *b = state;
     int64_t best = 0;
     for (int i = 0; i < SAVED; i++) {
-        int64_t at = b->layers[b->n_layer - 1].saved[i].n; /* the last layer's is saved last */
+        int64_t at = b->layers[0].saved[i].n;
+        /* A step that failed half way has overwritten what the first layers had saved. */
+        for (int l = 1; l < b->n_layer; l++)
+            if (b->layers[l].saved[i].n != at) at = -1;
         if (at <= n) best = REATTN__MAX(best, at);
     }
     return best;

@@ -92,7 +92,7 @@ static int probe(reattn_session *s, int64_t held, reattn_error *err)
     reattn__pot *p = &s->pot;
     int code = reattn__store_reserve(s->store, held + p->n_catalyst, err);
     if (code != REATTN_OK) return code;
-    s->decode = s->last = false;
+    s->decode = s->last = s->want_logits = false;
     for (int64_t at = 0; at < p->n_catalyst && code == REATTN_OK; at = p->probe) {
         p->probe = REATTN__MIN(p->n_catalyst, at + s->params.chunk);
         code = reattn__bridge_run(s->bridge, p->catalyst + at, p->probe - at, 0, err);

@@ -11,20 +11,24 @@
 
 #define TOKENS_MAX (INT64_C(1) << 40)
 
-/* Field, kind, name, alias, argument, min, max, default, choices, help. */
+/* Field, kind, name, alias, argument, min, max, default, choices, help. The preset comes before what it sets: the program
+ * reads its environment in this order. */
 #define OPTIONS(X)                                                                                                     \
     X(policy, NAME, "policy", NULL, "NAME", 0, 0, 0, NULL, "which keys are attended to; 'list' explains them")         \
+    X(preset, ENUM, "preset", NULL, "NAME", 0, 1, 0, "default|paper",                                                  \
+      "recall as measured best here, or as the paper has it; options after it change it")                              \
     X(keep, INT, "keep", NULL, "G", -1, TOKENS_MAX, -1, NULL,                                                          \
       "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
-      "last tokens, always in scope (0 = half the trained length, at most 4096; reattention: an eighth, at most 1024)")                                      \
+      "last tokens, always in scope (0 = half the trained length, at most 4096; an eighth, 512 to 1024, under "        \
+      "reattention)")                                                                                                  \
     X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for")                 \
     X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
       "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
     X(recall_max, INT, "recall-max", NULL, "M", 0, 65536, 0, NULL,                                                     \
       "most spans a step (0 = what the trained length leaves, at most 127; 16 blocks under infllm)")                   \
     X(recall_from, INT, "recall-from", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                              \
-      "a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                                \
+      "reattention: a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                   \
     X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head", "one set of spans a layer or a KV head") \
     X(recall_vote, ENUM, "recall-vote", NULL, "HOW", 0, 1, 0, "count|mass",                                            \
       "a vote counts 1, or its share of the query's softmax over its top k")                                           \
@@ -63,9 +67,7 @@
     X(flash, ENUM, "flash-attn", "-fa", "WHEN", 0, 2, 0, "auto|on|off",                                                \
       "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")                 \
     X(engine, ENUM, "engine", NULL, "WHERE", 0, 1, 0, "auto|cpu",                                                      \
-      "attend where a layer lies (-ngl), on a GPU too if it can be done there, or always on the CPU")                  \
-    X(preset, ENUM, "preset", NULL, "NAME", 0, 1, 0, "default|paper",                                                  \
-      "recall as measured best here, or as the paper has it; options after it change it")
+      "attend where a layer lies (-ngl), on a GPU too if it can be done there, or always on the CPU")
 
 static const reattn_option table[] = {
 #define ROW(field, kind, name, alias, arg, min, max, def, choices, help)                                               \
@@ -146,14 +148,17 @@ static int parse_number(const char *text, int64_t *value)
     return 0;
 }
 
-/* Sets what presets differ in. The paper: every query's chunk votes, its last ones too; a vote is a vote. */
+/* Sets what presets differ in. The paper: every query's chunk votes, its last ones too; a vote is a vote. What follows from
+ * the trained length is automatic again. */
 static void apply_preset(reattn_session_params *p, int preset)
 {
     static const struct {
         const char *name;
         int64_t paper;
-    } rows[] = {{"keep", 32},      {"recall-k", 4},    {"recall-span", 32}, {"recall-per", 0},
-                {"recall-vote", 0}, {"recall-type", 0}, {"recall-window", 32}, {"tail", 0}, {"recall-from", 1}};
+    } rows[] = {{"keep", 32},       {"local", 0},       {"recall-k", 4},       {"recall-span", 32},
+                {"recall-max", 0},  {"recall-from", 1}, {"recall-per", 0},     {"recall-vote", 0},
+                {"recall-type", 0}, {"recall-when", 0}, {"recall-window", 32}, {"positions", 0},
+                {"tail", 0}};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         int i = find(rows[r].name);
         set_field(p, i, preset == REATTN_PRESET_PAPER ? rows[r].paper : table[i].def);
@@ -249,8 +254,10 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) p.local = REATTN__MIN(N / 2, INT64_C(4096));
     if (automatic) {
-        /* A model of a few hundred tokens: the default chunk does not fit its half. One that was asked for is not cut. */
-        if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(p.local, 1));
+        /* A model of a few hundred tokens: the default chunk does not fit its half, or the local part if that is all that
+         * a chunk sees of itself. One that was asked for is not cut. */
+        int64_t room = policy->finite ? p.local : REATTN__MAX(p.local, N / 2);
+        if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(room, 1));
         p.tail = REATTN__MIN(p.tail, p.chunk);
     }
     if (p.recall_max == 0 && policy->finite) {

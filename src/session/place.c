@@ -81,9 +81,9 @@ int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn_
     s->stats.device_ms += reattn__now_ms() - t0;
     if (code != REATTN_OK || !*has_out)
         return code;
-    int64_t middle = s->n - p->local - p->keep;
-    if (s->policy->create && middle > 0)
-        s->stats.keys_scored += T * s->layers[layer].H * middle;
+    const int64_t ends = p->keep + p->local;
+    if (s->policy->create && s->n > REATTN__MAX(p->recall_from, ends)) /* else it is attended to whole */
+        s->stats.keys_scored += T * s->layers[layer].H * (s->n - ends);
     return s->trace ? report(s, layer, err) : REATTN_OK;
 }
 

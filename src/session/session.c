@@ -153,13 +153,15 @@ static int check_tokens(const reattn_session *s, const int32_t *tokens, int64_t 
     return REATTN_OK;
 }
 
-/* Puts everything back to n tokens. */
+/* Puts everything back to n tokens. On an error nothing has changed. */
 static int cut(reattn_session *s, int64_t n, reattn_error *err)
 {
+    int code = s->native ? reattn__native_rewind(s->native, n, err) : REATTN_OK;
+    if (code != REATTN_OK) return code;
     s->n = n;
     s->logits_at = -1;
     if (s->anchored > n) s->anchored = n / s->params.chunk * s->params.chunk;
-    if (s->native) return reattn__native_rewind(s->native, n, err);
+    if (s->native) return REATTN_OK;
     if (s->policy->budget) reattn__distill_cut(s, n);
     if (s->store) reattn__store_truncate(s->store, reattn__session_held(s));
     for (int l = 0; s->turned && l < s->n_row; l++) reattn__turned_forget(&s->turned[l]);
@@ -192,6 +194,7 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
         code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
     if (code == REATTN_OK && s->policy->budget) code = reattn__distill_read(s, tokens, T, decode, err);
     if (code != REATTN_OK) {
+        s->n = before;
         cut(s, before, NULL);
         return code;
     }
@@ -340,10 +343,11 @@ static uint64_t kept_scope_bytes(const reattn__layer *layers, int n_layer, const
     uint64_t bytes = 0;
     const reattn__policy *policy = reattn__policy_find(p->policy);
     int64_t block = REATTN__BLOCK, sets = p->recall_per_head ? layers[0].Hk : 1;
-    int64_t blocks = p->keep / block + p->local / block + 4 + p->recall_max * (p->recall_span / block + 2);
-    if (policy->budget) blocks = p->pot / block + 2, sets = 1;
+    int64_t blocks = sets * (p->keep / block + p->local / block + 4 + p->recall_max * (p->recall_span / block + 2));
+    blocks = REATTN__MAX(blocks, p->recall_from / block + 2); /* of a text that is attended to whole */
+    if (policy->budget) blocks = p->pot / block + 2;
     if (!(policy->finite || policy->budget) || p->type_k != REATTN_SPLIT || p->type_v != REATTN_F16) return 0;
-    for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks * sets));
+    for (int l = 0; l < n_layer; l++) bytes += reattn__turned_bytes(&layers[l], reattn__turned_room(blocks));
     return bytes;
 }
 

@@ -23,6 +23,13 @@ run 0 info -m "$model" --json --preset paper
 holds out 'd["scope"]["local"] == 4096 and d["scope"]["total"] == 8192 and d["tail"] == 0'
 run 0 info -m "$model" --json --local 2048 -t 1
 holds out 'd["scope"]["local"] == 2048 and d["scope"]["total"] <= 8192 and d["threads"] == 1'
+# The paper's preset, whatever came before it; what comes after it counts, in the environment too.
+run 0 info -m "$model" --json --local 2048 --recall-max 9 --preset paper
+holds out 'd["scope"]["local"] == 4096 and d["scope"]["total"] == 8192 and d["tail"] == 0'
+REATTN_ARG_PRESET=paper REATTN_ARG_TAIL=8 run 0 info -m "$model" --json
+holds out 'd["scope"]["local"] == 4096 and d["tail"] == 8'
+run 0 info -m "$model" --ctx-train 4096
+has out 'scope 32 + 111 x 32 + 512 = 4096 of 4096'
 run 0 info -m "$model" --json -ctk q8_0 -ctv f16
 holds out '[s["type"] for s in d["stores"] if s["chosen"]] == ["q8_0/f16"]'
 finish
