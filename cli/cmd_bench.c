@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "interrupt.h"
 #include "load.h"
 #include "numbers.h"
@@ -33,13 +33,6 @@ typedef struct bench {
     int64_t n_tokens;
     bench_report report;
 } bench;
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -168,12 +161,12 @@ static int time_steps(const bench *b, reattn_session *s, int64_t depth, bool dec
     int64_t n = decode ? b->opt->bench_predict : b->opt->bench_prompt;
     int code = 0;
     reattn_session_reset_stats(s);
-    double start = now_ms();
+    double start = clock_ms();
     if (!decode)
         code = reattn_session_prompt(s, b->tokens + depth, n, NULL, NULL, &err);
     for (int64_t i = 0; i < n && decode && !code && !interrupt_pending(); i++)
         code = reattn_session_decode(s, b->tokens[depth + i], &err);
-    double ms = now_ms() - start;
+    double ms = clock_ms() - start;
     reattn_session_get_stats(s, &stats);
     *time = (bench_time){ms / (double)n, stats.select_ms / (double)n, stats.attend_ms / (double)n,
                          stats.append_ms / (double)n, stats.device_ms / (double)n};

@@ -4,9 +4,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "interrupt.h"
 
 static const double SHOW_AFTER = 0.5, LINE_EVERY = 10; /* seconds */
@@ -14,9 +14,7 @@ static atomic_bool shown; /* log lines, which clear the bar, come from any threa
 
 static double now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return 1e-3 * clock_ms();
 }
 
 progress progress_start(const char *label, bool quiet)

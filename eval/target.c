@@ -2,8 +2,8 @@
 #include "target.h"
 
 #include <stdlib.h>
-#include <time.h>
 
+#include "clock.h"
 #include "generate.h"
 #include "interrupt.h"
 #include "load.h"
@@ -15,13 +15,6 @@ struct target {
     reattn_sampler *sampler;
     text prompt; /* with a server: what is to be sent */
 };
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
 
 int target_open(eval *e, const config *c, int64_t room, target **out)
 {
@@ -92,7 +85,7 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
     int rc = load_tokens(t->eval->model, prompt, n, true, &tokens, &out->prompt_tokens);
     if (rc)
         return rc;
-    double start = now_ms();
+    double start = clock_ms();
     reattn_session_reset_stats(t->session);
     rc = go_back(t, tokens, out->prompt_tokens, &kept);
     if (!rc) {
@@ -104,7 +97,7 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
         else if (code)
             rc = eval_refuse(t->eval, t->config, &err);
     }
-    out->ms = now_ms() - start;
+    out->ms = clock_ms() - start;
     free(tokens);
     return rc;
 }
@@ -112,13 +105,13 @@ int target_read(target *t, const char *prompt, size_t n, reply *out)
 static int ask_server(target *t, int64_t limit, reply *out)
 {
     eval *e = t->eval;
-    double start = now_ms();
+    double start = clock_ms();
     int rc = text_append(&out->answer, "", 0) ? server_complete(e->server, t->prompt.data, t->prompt.len, limit,
                                                                 &out->answer, &out->prompt_tokens, &out->tokens)
                                               : cli_fail(EXIT_FAILED, "out of memory");
     if (!rc && out->prompt_tokens < 0)
         rc = server_count(e->server, t->prompt.data, t->prompt.len, &out->prompt_tokens);
-    out->ms = now_ms() - start;
+    out->ms = clock_ms() - start;
     e->done += out->prompt_tokens;
     progress_step(e->done, e->total > e->done ? e->total : e->done + 1, &e->bar);
     return rc;
@@ -129,12 +122,12 @@ int target_answer(target *t, int64_t limit, reply *out)
     if (t->eval->server)
         return ask_server(t, limit, out);
     answer a = {0};
-    double start = now_ms();
+    double start = clock_ms();
     int rc = generate_answer(t->eval->model, t->session, t->sampler, limit, false, false, NULL, &a);
     text_free(&out->answer);
     out->answer = a.text;
     out->tokens = a.tokens;
-    out->ms += now_ms() - start;
+    out->ms += clock_ms() - start;
     return !rc && interrupt_pending() ? EXIT_INTERRUPTED : rc;
 }
 
