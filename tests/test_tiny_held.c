@@ -1,33 +1,19 @@
 /* test_tiny_held.c - the mass callback of a session: when it is called, and what it says of scopes that are known. */
-#include "test_util.h"
-
-#include "reattn/reattn.h"
+#include "tiny_model.h"
 
 enum { LAYERS = 3, HEADS = 4, TRAINED = 512, TEXT = 700 };
 
-static reattn_model *model;
 static int32_t text[TEXT];
 
 static int setup(void **unused)
 {
     (void)unused;
-    char path[1024];
-    reattn_error err = {0};
     reattn_model_info info;
-    snprintf(path, sizeof path, "%s/qwen3.gguf", getenv("REATTN_TINY_DIR"));
-    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
-    reattn_model_get_info(model, &info);
+    tiny_load("qwen3", &info);
     assert_int_equal(info.n_layer, LAYERS);
     assert_int_equal(info.n_head, HEADS);
     assert_int_equal(info.n_ctx_train, TRAINED);
     for (int i = 0; i < TEXT; i++) text[i] = 10 + (i * 37 + i * i) % 200;
-    return 0;
-}
-
-static int teardown(void **unused)
-{
-    (void)unused;
-    reattn_model_free(model);
     return 0;
 }
 
@@ -143,5 +129,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(when_it_is_called), cmocka_unit_test(what_scopes_hold),
                                        cmocka_unit_test(it_only_looks)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_free);
 }

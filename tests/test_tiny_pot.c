@@ -1,35 +1,23 @@
 /* test_tiny_pot.c - sessions of policies that learn from what they read, on a tiny model: infinipot, whose store stays
  * within its budget, and infllm. What comes back after going back, and what is refused. */
-#include "test_util.h"
+#include "tiny_model.h"
 
 #include "base/base.h"
 #include "session/session.h"
 
 enum { MOST = 20000, CHUNK = 32 };
 
-static reattn_model *model;
 static int n_vocab;
 static int32_t text[MOST];
 
 static int setup(void **unused)
 {
     (void)unused;
-    char path[1024];
-    reattn_error err = {0};
     reattn_model_info info;
-    snprintf(path, sizeof path, "%s/llama.gguf", getenv("REATTN_TINY_DIR"));
-    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
-    reattn_model_get_info(model, &info);
+    tiny_load("llama", &info);
     n_vocab = info.n_vocab;
     test_rng rng = {test_seed()};
     for (int i = 0; i < MOST; i++) text[i] = (int32_t)test_int(&rng, 10, 220);
-    return 0;
-}
-
-static int teardown(void **unused)
-{
-    (void)unused;
-    reattn_model_free(model);
     return 0;
 }
 
@@ -462,5 +450,5 @@ int main(void)
         cmocka_unit_test(longer_than_trained),
         cmocka_unit_test(catalysts_are_not_measured),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_free);
 }

@@ -1,33 +1,19 @@
 /* test_tiny_score.c - reattn_session_score on a tiny model: the logits of every token of a text are those of reading it
  * token by token, and cutting the text at chunk boundaries changes no bit. */
-#include "test_util.h"
-
-#include "reattn/reattn.h"
+#include "tiny_model.h"
 
 enum { TEXT = 300, CHUNK = 64 };
 
-static reattn_model *model;
 static int n_vocab;
 static int32_t text[TEXT];
 
 static int setup(void **unused)
 {
     (void)unused;
-    char path[1024];
-    reattn_error err = {0};
     reattn_model_info info;
-    snprintf(path, sizeof path, "%s/llama.gguf", getenv("REATTN_TINY_DIR"));
-    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
-    reattn_model_get_info(model, &info);
+    tiny_load("llama", &info);
     n_vocab = info.n_vocab;
     for (int i = 0; i < TEXT; i++) text[i] = 10 + (i * 37 + i * i) % 200;
-    return 0;
-}
-
-static int teardown(void **unused)
-{
-    (void)unused;
-    reattn_model_free(model);
     return 0;
 }
 
@@ -149,5 +135,5 @@ int main(void)
         cmocka_unit_test(pieces_at_chunk_boundaries_give_the_same_bits),
         cmocka_unit_test(stops_when_told),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_free);
 }
