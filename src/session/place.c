@@ -26,16 +26,15 @@ int reattn__places(const reattn_model *model, const reattn_session_params *p, bo
     }
     reattn__device_args args = {layers, out, n_layer, p};
     const char *why = n > 0 ? engine->refuses(&args) : NULL;
+    for (int l = 0; why && l < n_layer; l++)
+        out[l] = -1;
+    if (why)
+        n = 0;
     if (!why && p->engine != REATTN_ENGINE_CPU && here(places, n_layer, REATTN__PLACE_OTHER))
         why = engine ? "no kernels for their backend" : "this reattn was built without CUDA (-DREATTN_CUDA=ON)";
     if (why && say)
         reattn__log(REATTN_LOG_WARN, "layers on a GPU attend on the CPU, their queries, keys and values are copied: %s",
                     why);
-    if (n > 0 && engine->refuses(&args)) {
-        for (int l = 0; l < n_layer; l++)
-            out[l] = -1;
-        n = 0;
-    }
     if (n > 0 && say)
         reattn__log(REATTN_LOG_INFO, "%d of %d layers attend on the GPU that they lie on", n, n_layer);
     *device = out;
