@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A needle in 16,000 tokens of essays, asked of a model trained on 8,192: once with ReAttention, once with the same
-# scope but without recall. Fails if ReAttention does not find it.
+# A needle in 16,000 tokens of essays, asked of a model trained on 8,192: once with ReAttention, once with
+# streaming, which recalls nothing. Fails if ReAttention does not find it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
