@@ -443,7 +443,7 @@ static void test_errors(void **state)
     reattn_error err = {0, ""};
     reattn__layer layer = {4, 2, 64, 64, 0.125f, {REATTN_ROPE_NEOX, 64, 0, 10000, 1, 0, 1, 32, 1, NULL}};
     reattn_session_params p = reattn_session_params_default();
-    p.keep = 4, p.local = 32, p.recall_max = 4;
+    p.keep = 4, p.local = 32, p.recall_max = 4, p.recall_span = 32;
     reattn__cuda_context_args args = {&layer, 1, &p, REATTN__CUDA_REATTENTION, REATTN__CUDA_F16, 0, 100};
     reattn__cuda_context *c = NULL;
 #define REFUSED(field, value, code)                                                                                    \
