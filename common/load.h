@@ -31,7 +31,7 @@ bool load_append_part(text *t, const char *next, size_t n);
 int load_tokens(const reattn_model *model, const char *text, size_t n, bool add_special, int32_t **tokens,
                 int64_t *count);
 
-/* "scope 32 + 127 x 32 + 1024 = 5120 of 8192", or the policy's own rule. `p` is resolved. */
+/* "scope 32 + 127 x 32 + 512 = 4608 of 8192", or the policy's own rule. `p` is resolved. */
 void load_scope_text(const reattn_session_params *p, char *buf, size_t cap);
 /* Bytes with a binary unit: "22.5 MiB". */
 void load_bytes_text(uint64_t bytes, char *buf, size_t cap);

@@ -221,10 +221,8 @@ static void destroy(void *state)
 /* A short local part serves small models better than the paper's half of the window: docs/quality.md. */
 static int resolve(reattn_session_params *p, reattn_error *err)
 {
-    int64_t N = p->ctx_train;
     (void)err;
-    if (p->local == 0 && p->preset != REATTN_PRESET_PAPER)
-        p->local = REATTN__MAX(REATTN__MIN(N / 8, INT64_C(1024)), REATTN__MIN(N / 2, INT64_C(512)));
+    if (p->local == 0 && p->preset != REATTN_PRESET_PAPER) p->local = REATTN__MIN(p->ctx_train / 2, INT64_C(512));
     return REATTN_OK;
 }
 

@@ -20,8 +20,7 @@
     X(keep, INT, "keep", NULL, "G", -1, TOKENS_MAX, -1, NULL,                                                          \
       "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
-      "last tokens, always in scope (0 = half the trained length, at most 4096; an eighth, 512 to 1024, under "        \
-      "reattention)")                                                                                                  \
+      "last tokens, always in scope (0 = half the trained length, at most 4096; at most 512 under reattention)")       \
     X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for")                 \
     X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
       "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
@@ -30,7 +29,7 @@
     X(recall_from, INT, "recall-from", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                              \
       "reattention: a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                   \
     X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head", "one set of spans a layer or a KV head") \
-    X(recall_vote, ENUM, "recall-vote", NULL, "HOW", 0, 1, 0, "count|mass",                                            \
+    X(recall_vote, ENUM, "recall-vote", NULL, "HOW", 0, 1, 1, "count|mass",                                            \
       "a vote counts 1, or its share of the query's softmax over its top k")                                           \
     X(recall_window, INT, "recall-window", NULL, "R", 1, 4096, 32, NULL,                                               \
       "in decode, so many last queries vote together")                                                                 \
@@ -39,7 +38,7 @@
     X(recall_when, ENUM, "recall-when", NULL, "WHEN", 0, 2, 0, "always|decode|prompt", "in which steps to recall")     \
     X(positions, ENUM, "positions", NULL, "HOW", 0, 1, 0, "reassigned|original",                                       \
       "count positions through the scope, or keep those of the text")                                                  \
-    X(tail, INT, "tail", NULL, "W", 0, 4096, 16, NULL, "the last W tokens of a prompt are a chunk of their own")       \
+    X(tail, INT, "tail", NULL, "W", 0, 4096, 24, NULL, "the last W tokens of a prompt are a chunk of their own")       \
     X(chunk, INT, "chunk", NULL, "C", 1, 4096, 512, NULL, "tokens of a prompt that are read at a time")                \
     X(ctx_train, INT, "ctx-train", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                                  \
       "trained length that the method goes by (0 = the model's)")                                                      \

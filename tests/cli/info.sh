@@ -5,12 +5,12 @@ need_model
 run 0 info -m "$model"
 has out '30, with 9 heads of 64 values (3 KV heads)'
 has out '8192 tokens'
-has out 'scope 32 + 127 x 32 + 1024 = 5120 of 8192'
+has out 'scope 32 + 127 x 32 + 512 = 4608 of 8192'
 grep -qE '^  split/f16 +[0-9.]+ MiB +[0-9]+ +\(chosen\)$' out || complain "$what: no line of split keys:" "$(cat out)"
 run 0 info -m "$model" --json
 holds out 'd["model"]["n_layer"] == 30 and d["model"]["n_head_kv"] == 3 and d["model"]["n_ctx_train"] == 8192'
 holds out 'd["rope"]["n_rot"] == 64 and d["rope"]["freq_base"] == 100000 and not d["rope"]["freq_factors"]'
-holds out 'd["scope"]["total"] == 5120 and d["chunk"] == 512'
+holds out 'd["scope"]["total"] == 4608 and d["chunk"] == 512'
 # 30 layers, K and V, 3 heads of 64 values of 2 bytes, 1000 tokens: 23 MB in f16.
 holds out '[s["bytes_per_1000"] for s in d["stores"] if s["type"] == "f16"] == [30 * 2 * 3 * 64 * 2 * 1000]'
 # Split keys, the default, with values in f16: a little less.

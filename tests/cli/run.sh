@@ -4,7 +4,7 @@ need_model
 
 run 0 run -m "$model" -p 'What is the capital of France? Answer in one word.' --temp 0 -n 16
 has out Paris
-has err 'scope 32 + 127 x 32 + 1024 = 5120 of 8192'
+has err 'scope 32 + 127 x 32 + 512 = 4608 of 8192'
 has err 'tok/s'
 run 0 run -m "$model" -p 'What is the capital of France? Answer in one word.' --temp 0 -n 16 -q
 has out Paris
