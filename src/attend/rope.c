@@ -32,26 +32,32 @@ static float yarn_dim(const reattn_rope *r, float turns)
     return (float)r->n_rot * logf((float)r->n_ctx_orig / (turns * 2 * (float)M_PI)) / (2 * logf(r->freq_base));
 }
 
+reattn__rope_pace reattn__rope_pace_of(const reattn_rope *r)
+{
+    reattn__rope_pace pace = {.step = powf(r->freq_base, -2.0f / (float)r->n_rot), .magnitude = r->attn_factor};
+    if (r->ext_factor != 0) {
+        pace.low = fmaxf(0, floorf(yarn_dim(r, r->beta_fast)));
+        pace.high = fminf((float)(r->n_rot - 1), ceilf(yarn_dim(r, r->beta_slow)));
+        pace.magnitude *= 1.0f + 0.1f * logf(1.0f / r->freq_scale);
+    }
+    return pace;
+}
+
 void reattn__rope_angles(const reattn_rope *r, int64_t pos, float *cs)
 {
-    const float step = powf(r->freq_base, -2.0f / (float)r->n_rot);
-    float theta = (float)pos, low = 0, high = 0, magnitude = r->attn_factor;
-    if (r->ext_factor != 0) {
-        low = fmaxf(0, floorf(yarn_dim(r, r->beta_fast)));
-        high = fminf((float)(r->n_rot - 1), ceilf(yarn_dim(r, r->beta_slow)));
-        magnitude *= 1.0f + 0.1f * logf(1.0f / r->freq_scale);
-    }
+    const reattn__rope_pace pace = reattn__rope_pace_of(r);
+    float theta = (float)pos;
     for (int pair = 0; pair < r->n_rot / 2; pair++) {
         float extrapolated = theta / (r->freq_factors ? r->freq_factors[pair] : 1.0f);
         float angle = r->freq_scale * extrapolated;
         if (r->ext_factor != 0) {
-            float y = ((float)pair - low) / fmaxf(0.001f, high - low);
+            float y = ((float)pair - pace.low) / fmaxf(0.001f, pace.high - pace.low);
             float mix = (1 - fminf(1, fmaxf(0, y))) * r->ext_factor;
             angle = angle * (1 - mix) + extrapolated * mix;
         }
-        cs[pair] = cosf(angle) * magnitude;
-        cs[r->n_rot / 2 + pair] = sinf(angle) * magnitude;
-        theta *= step;
+        cs[pair] = cosf(angle) * pace.magnitude;
+        cs[r->n_rot / 2 + pair] = sinf(angle) * pace.magnitude;
+        theta *= pace.step;
     }
 }
 

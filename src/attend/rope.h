@@ -19,6 +19,13 @@ typedef struct reattn__rope_table {
 int reattn__rope_table_need(reattn__rope_table *table, int64_t n_pos, reattn_error *err);
 void reattn__rope_table_free(reattn__rope_table *table);
 
+/* What the angles of all positions have in common: pair p turns step^p a position (theta); of YaRN, between which pairs
+ * its ramp lies; and the factor on cosines and sines. */
+typedef struct reattn__rope_pace {
+    float step, low, high, magnitude;
+} reattn__rope_pace;
+reattn__rope_pace reattn__rope_pace_of(const reattn_rope *rope);
+
 /* Writes the cosines, then the sines of one position: cs [n_rot]. */
 void reattn__rope_angles(const reattn_rope *rope, int64_t pos, float *cs);
 /* Rotates one row x [D] in place by angles cs; `inverse` turns it back (exact up to rounding, factors undone). */

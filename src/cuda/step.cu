@@ -203,6 +203,8 @@ extern "C" int reattn__cuda_context_create(const reattn__cuda_context_args *args
     }
     for (int i = 0; i < args->n_layer && code == REATTN_OK; i++)
         code = open_layer(c, args, i, err);
+    if (code == REATTN_OK) /* the tables: steps come on other streams */
+        code = failed(cudaStreamSynchronize(NULL), "making rotations", err);
     if (code) {
         reattn__cuda_context_free(c);
         return code;
@@ -242,7 +244,7 @@ extern "C" uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *c)
     for (const buffer *b : buffers)
         bytes += b->bytes;
     for (int i = 0; i < c->n_table; i++)
-        bytes += sizeof(float) * c->tables[i].n_pos * c->tables[i].D;
+        bytes += sizeof(float) * c->tables[i].room * c->tables[i].D;
     for (int i = 0; i < c->n_layer; i++) {
         const layer *l = &c->layers[i];
         bytes += reattn__cuda_layer_bytes(&l->store);
