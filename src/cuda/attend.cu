@@ -6,7 +6,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { JOIN_WARPS = 16, SPLITS_MAX = 1024 };
+enum { JOIN_WARPS = 16 };
 
 /* A block takes a row, a warp some of its parts. */
 template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_kernel(attention a)
@@ -75,7 +75,9 @@ template <int D> cudaError_t join(const attention &a, cudaStream_t stream)
     return cudaGetLastError();
 }
 
-cudaError_t launch_join(const attention &a, cudaStream_t stream)
+} // namespace
+
+cudaError_t reattn_cuda::launch_join(const attention &a, cudaStream_t stream)
 {
     switch (a.D) {
     case 64:
@@ -89,6 +91,9 @@ cudaError_t launch_join(const attention &a, cudaStream_t stream)
     }
     return cudaErrorInvalidValue;
 }
+
+namespace
+{
 
 int check(const reattn__cuda_attend_args *a, reattn_error *err)
 {

@@ -3,6 +3,7 @@
 #define REATTN_CUDA_ATTEND_CUH
 
 #include "attend.h"
+#include "runs_layout.h"
 #include "scan.cuh"
 
 namespace reattn_cuda
@@ -25,6 +26,11 @@ struct attention {
     int64_t out_stride_token, out_stride_head;
     uint16_t *q_turned, *k_turned; /* many queries: [Hk][T * g][D], [Hk][most][D] */
     float *q_scale;                /* [Hk][T * g] what a row's scores are to be multiplied with */
+    /* Of a plan's runs (runs.cu): a KV head's table of rotations, instead of cs, if lists > 1; and for one query the
+     * positions of the scope's keys, and which of them each split takes. */
+    const float *const *cs_of;
+    const int32_t *positions;     /* as tokens */
+    const reattn__cuda_cut *cuts; /* [lists][splits] */
 };
 
 __device__ __forceinline__ int scope_count(const attention &a, int hk)
@@ -36,6 +42,14 @@ __device__ __forceinline__ int scope_token(const attention &a, int hk, int i)
     if (a.tokens)
         return a.tokens[(a.lists > 1 ? hk : 0) * a.room + i];
     return i < a.head ? i : i + (int)a.skip;
+}
+__device__ __forceinline__ const float *rotations(const attention &a, int hk)
+{
+    return a.cs_of ? a.cs_of[hk] : a.cs;
+}
+__device__ __forceinline__ int key_position(const attention &a, int hk, int i)
+{
+    return a.positions ? a.positions[(a.lists > 1 ? hk : 0) * a.room + i] : scope_token(a, hk, i);
 }
 /* Position of query t. */
 __device__ __forceinline__ int64_t query_position(const attention &a, int count, int64_t t)
@@ -121,10 +135,14 @@ __device__ __forceinline__ uint32_t address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+/* Joins the splits' partial states. */
+cudaError_t launch_join(const attention &a, cudaStream_t stream);
 cudaError_t launch_few(const attention &a, cudaStream_t stream);
 cudaError_t launch_many(const attention &a, cudaStream_t stream);
 int few_splits(const attention &a, int SMs);
 int many_splits(const attention &a, int SMs);
+
+enum { SPLITS_MAX = 1024 };
 
 } // namespace reattn_cuda
 

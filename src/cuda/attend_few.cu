@@ -80,15 +80,23 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     const int x_at = neox ? pair_first(a, in_key * 8) : in_key * 8;
     const int y_at = neox ? x_at + pair_step(a, in_key * 8) : D / 2 + in_key * 8;
     const int pair_at = (works ? in_key : 0) * (neox ? 8 : 4), pair_next = neox ? 4 : D / 4;
-    const int per_block = (count + a.splits - 1) / a.splits, block_end = min(count, ((int)blockIdx.x + 1) * per_block);
-    const int per_warp = (per_block + sh.parts - 1) / sh.parts;
-    const int begin = blockIdx.x * per_block + part * per_warp, end = min(block_end, begin + per_warp);
+    int per_block = (count + a.splits - 1) / a.splits, block_begin = (int)blockIdx.x * per_block;
+    int64_t query_at = query_position(a, count, 0);
+    if (a.cuts) {
+        const reattn__cuda_cut cut = a.cuts[(a.lists > 1 ? hk : 0) * a.splits + blockIdx.x];
+        per_block = cut.end - cut.begin, block_begin = cut.begin, query_at = cut.q_pos;
+    }
+    const int per_warp = (per_block + sh.parts - 1) / sh.parts, block_end = min(count, block_begin + per_block);
+    const int begin = block_begin + part * per_warp, end = min(block_end, begin + per_warp);
+    const float *const rotation = rotations(a, hk);
     const int64_t pitch = (int64_t)a.Hk * D;
     const uint16_t *keys = a.k + hk * D, *values = a.v + hk * D + (works ? in_key * 8 : 0);
 
-    /* Tokens of 32 keys, a lane each: those that are copied now and, for positions, those that are worked on. */
+    /* Tokens of 32 keys, a lane each: those that are copied now; and positions of those that are worked on. */
     auto look_up = [&](int first) { return first + lane < end ? scope_token(a, hk, first + lane) : 0; };
-    int copied = begin < end ? look_up(begin) : 0, worked = copied;
+    auto look_up_position = [&](int first) { return first + lane < end ? key_position(a, hk, first + lane) : 0; };
+    int copied = begin < end ? look_up(begin) : 0,
+        worked = a.positions && begin < end ? look_up_position(begin) : copied;
     auto copy = [&](int first, int stage) {
         if (first < end) {
             if ((first - begin) % WARP == 0 && first > begin)
@@ -114,7 +122,7 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     };
     /* The unit's queries, rotated, in the order in which lanes hold pairs. */
     auto turn_queries = [&]() {
-        const float *cs = a.cs + query_position(a, count, 0) * D;
+        const float *cs = rotation + query_at * D;
 #pragma unroll 1
         for (int i = part * WARP + lane; i < GT * D / 2; i += sh.parts * WARP) {
             const int h = i / (D / 2), p = i % (D / 2), from = pair_first(a, p), step = pair_step(a, p);
@@ -157,7 +165,7 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
         }
         copies_wait<STAGES - 1>();
         if ((first - begin) % WARP == 0 && first > begin && a.original)
-            worked = look_up(first);
+            worked = look_up_position(first);
         const uint4 *here = ahead + stage * SLOTS * WARP;
         float sum[KEYS_AHEAD][GT];
         const float *turn[KEYS_AHEAD];
@@ -165,7 +173,7 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
         for (int u = 0; u < KEYS_AHEAD; u++) {
             const int i = min(first + u * S::KEYS + key_at, end - 1);
             const int64_t pos = a.original ? __shfl_sync(ALL, worked, (i - begin) % WARP) : i;
-            turn[u] = a.cs + pos * D + pair_at;
+            turn[u] = rotation + pos * D + pair_at;
 #pragma unroll
             for (int h = 0; h < GT; h++)
                 sum[u][h] = 0;

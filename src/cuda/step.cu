@@ -8,6 +8,7 @@
 
 #include "attend.h"
 #include "plan.h"
+#include "planned.cuh"
 #include "scan.cuh"
 #include "store.h"
 #include "turns.h"
@@ -54,6 +55,7 @@ struct reattn__cuda_context {
     int64_t capacity, room; /* most tokens; most keys of a finite scope */
     layer *layers;
     reattn__cuda_turns *tables;
+    planned given;         /* under GIVEN */
     int *bad, *bad_device; /* memory of the host that kernels write to */
     buffer q, hits, select, plan, tokens, attend;
 };
@@ -88,7 +90,8 @@ int lists_of(const reattn__cuda_context *c, const layer *l)
 /* The table of rotations that a layer needs: one that another layer has, or a new one. */
 int find_table(reattn__cuda_context *c, layer *l, reattn_error *err)
 {
-    const bool finite = c->policy != REATTN__CUDA_FULL && c->params.positions == REATTN_POS_REASSIGNED;
+    const bool own = c->policy != REATTN__CUDA_FULL && c->policy != REATTN__CUDA_GIVEN;
+    const bool finite = own && c->params.positions == REATTN_POS_REASSIGNED;
     for (l->table = 0; l->table < c->n_table; l->table++)
         if (reattn__cuda_turns_serve(&c->tables[l->table], &l->shape.rope, l->shape.D))
             break;
@@ -107,7 +110,7 @@ int find_table(reattn__cuda_context *c, layer *l, reattn_error *err)
 int check_context(const reattn__cuda_context_args *a, reattn_error *err)
 {
     const reattn_session_params *p = a->params;
-    if (a->n_layer < 1 || a->policy < REATTN__CUDA_REATTENTION || a->policy > REATTN__CUDA_FULL || a->capacity < 0 ||
+    if (a->n_layer < 1 || a->policy < REATTN__CUDA_REATTENTION || a->policy > REATTN__CUDA_GIVEN || a->capacity < 0 ||
         a->capacity > TOKENS_MAX || (a->type != REATTN__CUDA_BF16 && a->type != REATTN__CUDA_F16))
         return reattn__fail(err, REATTN_E_ARG,
                             "a CUDA context of %d layers, policy %d, type %d, %lld tokens: out of range", a->n_layer,
@@ -203,6 +206,8 @@ extern "C" int reattn__cuda_context_create(const reattn__cuda_context_args *args
     }
     for (int i = 0; i < args->n_layer && code == REATTN_OK; i++)
         code = open_layer(c, args, i, err);
+    if (code == REATTN_OK && c->policy == REATTN__CUDA_GIVEN)
+        code = open_planned(&c->given, args->layers, args->n_layer, err);
     if (code == REATTN_OK) /* the tables: steps come on other streams */
         code = failed(cudaStreamSynchronize(NULL), "making rotations", err);
     if (code) {
@@ -228,6 +233,7 @@ extern "C" void reattn__cuda_context_free(reattn__cuda_context *c)
     }
     for (int i = 0; i < c->n_table; i++)
         reattn__cuda_turns_close(&c->tables[i]);
+    close_planned(&c->given);
     buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->attend};
     for (buffer *b : buffers)
         cudaFree(b->at);
@@ -240,7 +246,7 @@ extern "C" void reattn__cuda_context_free(reattn__cuda_context *c)
 extern "C" uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *c)
 {
     const buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->attend};
-    uint64_t bytes = 0;
+    uint64_t bytes = planned_bytes(&c->given);
     for (const buffer *b : buffers)
         bytes += b->bytes;
     for (int i = 0; i < c->n_table; i++)
@@ -342,6 +348,11 @@ int check_step(const reattn__cuda_context *c, const reattn__cuda_step_args *a, r
         (a->out && !a->q.data))
         return reattn__fail(err, REATTN_E_ARG, "a step of layer %d with %lld tokens: out of range", a->layer,
                             (long long)a->T);
+    if (c->policy == REATTN__CUDA_GIVEN) {
+        if (a->out && (!a->plan || a->plan->n_list < 1))
+            return reattn__fail(err, REATTN_E_ARG, "a step of layer %d without a plan", a->layer);
+        return REATTN_OK;
+    }
     if (c->policy != REATTN__CUDA_FULL && a->T > c->params.local)
         return reattn__fail(err, REATTN_E_ARG, "a step of %lld tokens is longer than local (%lld)", (long long)a->T,
                             (long long)c->params.local);
@@ -477,6 +488,13 @@ void scope_without(const reattn__cuda_context *c, const step *s, reattn__cuda_sc
     scope->most = all ? s->n : keep + local;
 }
 
+void place_output(const layer *l, const reattn__cuda_step_args *a, int64_t *stride_token, int64_t *stride_head)
+{
+    const bool dense = !a->out_stride_token && !a->out_stride_head;
+    *stride_token = dense ? (int64_t)l->shape.H * l->shape.D : a->out_stride_token;
+    *stride_head = dense ? l->shape.D : a->out_stride_head;
+}
+
 int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s,
            const reattn__cuda_scope *scope, cudaStream_t stream, reattn_error *err)
 {
@@ -489,12 +507,28 @@ int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, c
     args.H = l->shape.H, args.Hk = l->shape.Hk, args.D = l->shape.D, args.T = a->T, args.n = s->n;
     args.scale = l->shape.kq_scale, args.cs = t->cs, args.neox = t->rope.kind == REATTN_ROPE_NEOX;
     args.n_rot = t->rope.n_rot, args.scope = *scope, args.out = a->out;
-    const bool dense = !a->out_stride_token && !a->out_stride_head;
-    args.out_stride_token = dense ? (int64_t)args.H * args.D : a->out_stride_token;
-    args.out_stride_head = dense ? args.D : a->out_stride_head;
+    place_output(l, a, &args.out_stride_token, &args.out_stride_head);
     code = need(&c->attend, reattn__cuda_attend_bytes(&args), stream, err);
     args.work = c->attend.at, args.work_bytes = c->attend.bytes;
     return code ? code : reattn__cuda_attend(&args, stream, err);
+}
+
+/* Attention as the plan of the step has it. */
+int attend_planned(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s,
+                   cudaStream_t stream, reattn_error *err)
+{
+    reattn__cuda_runs_args args = {};
+    int code =
+        ready_planned(&c->given, a->plan, &l->shape, &c->tables[l->table], l->table, a->T, s->n, &args, stream, err);
+    if (code)
+        return code;
+    args.q = s->q, args.k = l->store.k.at, args.v = l->store.v.at, args.type = l->store.type;
+    place_output(l, a, &args.out_stride_token, &args.out_stride_head);
+    args.out = a->out;
+    code = need(&c->attend, reattn__cuda_runs_scratch(&args), stream, err);
+    args.work = c->attend.at, args.work_bytes = c->attend.bytes;
+    l->scope = reattn__cuda_runs_seen(c->given.runs);
+    return code ? code : reattn__cuda_runs_attend(&args, stream, err);
 }
 
 int run(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step *s, cudaStream_t stream,
@@ -506,6 +540,8 @@ int run(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step
     l->store.n = s->n;
     if (code || !a->out)
         return code;
+    if (c->policy == REATTN__CUDA_GIVEN)
+        return attend_planned(c, l, a, s, stream, err);
     reattn__cuda_scope scope = {};
     scope.original = c->params.positions == REATTN_POS_ORIGINAL && c->policy != REATTN__CUDA_FULL;
     if (s->search)

@@ -12,6 +12,7 @@
 #ifndef REATTN_CUDA_STEP_H
 #define REATTN_CUDA_STEP_H
 
+#include "cuda/runs.h"
 #include "cuda/select.h"
 #include "kv/store.h"
 #include "reattn/reattn.h"
@@ -25,7 +26,8 @@ typedef struct reattn__cuda_context reattn__cuda_context;
 typedef enum reattn__cuda_policy {
     REATTN__CUDA_REATTENTION = 0, /* as src/policy/reattention.c */
     REATTN__CUDA_STREAMING = 1,   /* as src/policy/streaming.c */
-    REATTN__CUDA_FULL = 2         /* as src/policy/full.c */
+    REATTN__CUDA_FULL = 2,        /* as src/policy/full.c */
+    REATTN__CUDA_GIVEN = 3        /* any: a plan comes with each step */
 } reattn__cuda_policy;
 
 typedef struct reattn__cuda_context_args {
@@ -67,6 +69,8 @@ typedef struct reattn__cuda_step_args {
     reattn__cuda_tensor k, v; /* [T][Hk][D], not rotated */
     float *out;               /* [T][H][D] f32, device memory, written; NULL: append only */
     int64_t out_stride_token, out_stride_head; /* in floats; 0, 0: contiguous */
+    const reattn__cuda_given *plan; /* under GIVEN, if there is to be an output; copied. A list's own rotation may
+                                       differ from the layer's in its angles only */
 } reattn__cuda_step_args;
 
 /* Queues one layer of one step. Takes room if none was reserved. Errors that the host sees: E_ARG, E_LIMIT, E_NOMEM;
