@@ -1,6 +1,7 @@
 /* test_stretch.c - methods that change rotations: frequencies against golden values in float64; the file of CLEX. */
 #include "test_util.h"
 
+#include "clex_file.h"
 #include "policy/clex_ode.h"
 #include "policy/ropes.h"
 #include "session/params.h"
@@ -80,56 +81,6 @@ static void stretched(FILE *f)
 
 /* ------------------------------------------------------------------------------------------- the file -------- */
 
-static void put(FILE *f, const void *x, size_t n)
-{
-    assert_int_equal(fwrite(x, 1, n, f), n);
-}
-
-static void put_u32(FILE *f, uint32_t x) { put(f, &x, 4); }
-static void put_u64(FILE *f, uint64_t x) { put(f, &x, 8); }
-
-static void put_text(FILE *f, const char *text)
-{
-    put_u64(f, strlen(text));
-    put(f, text, strlen(text));
-}
-
-static void put_floats(FILE *f, const char *key, const float *x, int64_t n)
-{
-    put_text(f, key);
-    put_u32(f, 9); /* an array */
-    put_u32(f, 6); /* of f32 */
-    put_u64(f, (uint64_t)n);
-    put(f, x, (size_t)n * sizeof *x);
-}
-
-static void put_number(FILE *f, const char *key, uint32_t x)
-{
-    put_text(f, key);
-    put_u32(f, 4);
-    put_u32(f, x);
-}
-
-/* A GGUF file with what CLEX learned. */
-static void write_net(const char *path, const float *up, int64_t n_up, const float *down, int64_t n_down,
-                      const char *act, int max_t, int log_scale)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    put(f, "GGUF", 4);
-    put_u32(f, 3);
-    put_u64(f, 0); /* tensors */
-    put_u64(f, 5);
-    put_floats(f, "clex.up", up, n_up);
-    put_floats(f, "clex.down", down, n_down);
-    put_text(f, "clex.act");
-    put_u32(f, 8); /* a string */
-    put_text(f, act);
-    put_number(f, "clex.max_t", (uint32_t)max_t);
-    put_number(f, "clex.log_scale", (uint32_t)log_scale);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void learned(FILE *f)
 {
     const int pairs = (int)golden_int(f), hidden = (int)golden_int(f);
@@ -154,7 +105,7 @@ static void learned(FILE *f)
     void *state = NULL;
     const int64_t N = 1000;
     const int64_t size = (int64_t)pairs * hidden;
-    write_net("clex.gguf", up, size, down, size, silu ? "silu" : "tanh", max_t, 1);
+    clex_write("clex.gguf", up, size, down, size, silu ? "silu" : "tanh", max_t, 1);
     assert_int_equal(reattn_option_set(&p, "clex", "clex.gguf", &err), 0);
     if (start("clex", &p, &layer, N, &state, &err)) fail_msg("%s", err.msg);
     for (int t = 1; t <= max_t + 2; t++) {
@@ -236,25 +187,25 @@ static void clex_files_that_will_not_do(void **unused)
     FILE *f;
     clex_refuses("no-such-file.gguf", REATTN_E_IO, "no-such-file.gguf");
     assert_non_null(f = fopen("clex.gguf", "wb"));
-    put(f, "GGUF\3\0\0\0", 8);
+    clex_put(f, "GGUF\3\0\0\0", 8);
     fclose(f);
     clex_refuses("clex.gguf", REATTN_E_FORMAT, "cut short");
-    write_net("clex.gguf", x, 32, x, 16, "tanh", 4, 1);
+    clex_write("clex.gguf", x, 32, x, 16, "tanh", 4, 1);
     clex_refuses("clex.gguf", REATTN_E_FORMAT, "32 numbers");
-    write_net("clex.gguf", x, 30, x, 30, "tanh", 4, 1);
+    clex_write("clex.gguf", x, 30, x, 30, "tanh", 4, 1);
     clex_refuses("clex.gguf", REATTN_E_FORMAT, "4 pairs");
-    write_net("clex.gguf", x, 32, bad, 32, "tanh", 4, 1);
+    clex_write("clex.gguf", x, 32, bad, 32, "tanh", 4, 1);
     clex_refuses("clex.gguf", REATTN_E_FORMAT, "finite");
-    write_net("clex.gguf", x, 32, x, 32, "relu", 4, 1);
+    clex_write("clex.gguf", x, 32, x, 32, "relu", 4, 1);
     clex_refuses("clex.gguf", REATTN_E_FORMAT, "tanh or silu");
-    write_net("clex.gguf", x, 32, x, 32, "silu", 0, 1);
+    clex_write("clex.gguf", x, 32, x, 32, "silu", 0, 1);
     clex_refuses("clex.gguf", REATTN_E_FORMAT, "clex.max_t 0");
     assert_non_null(f = fopen("clex.gguf", "wb"));
-    put(f, "GGUF", 4);
-    put_u32(f, 3);
-    put_u64(f, 0);
-    put_u64(f, 1);
-    put_number(f, "clex.max_t", 4);
+    clex_put(f, "GGUF", 4);
+    clex_put_u32(f, 3);
+    clex_put_u64(f, 0);
+    clex_put_u64(f, 1);
+    clex_put_number(f, "clex.max_t", 4);
     fclose(f);
     clex_refuses("clex.gguf", REATTN_E_ARG, "--clex FILE");
     remove("clex.gguf");

@@ -1,17 +1,20 @@
 /* test_tiny_device.c - models whose layers lie on a GPU (-ngl): the engine on the CPU, which copies what it needs, and the
- * engine on the GPU must agree with libllama on the CPU; both must recall the same, and forget what is rewound. Skipped
- * (77) unless reattn and libllama both have CUDA and there is a device. */
+ * engine on the GPU must agree with libllama on the CPU; both must recall the same, and forget what is rewound. Methods
+ * that plan from lengths must come out alike on both. Skipped (77) unless reattn and libllama both have CUDA and there is
+ * a device. */
 #include "test_util.h"
 
 #include <dirent.h>
 
 #include "base/base.h"
+#include "clex_file.h"
 #include "model/bridge.h"
 #include "session/session.h"
 
 enum { PROMPT = 400, STEPS = 6, ALL = 999, MOST_SPANS = 1 << 16 };
 
-static int n_on_device, n_partly;
+static int n_on_device, n_partly, n_methods;
+static const char *const clex_path = "tiny_device_clex.gguf";
 
 static void path_of(char *path, size_t cap, const char *name)
 {
@@ -66,6 +69,11 @@ static reattn_session *session_of(reattn_model *model, const char *policy, int e
     p.recall_max = 4;
     p.recall_span = 8;
     p.tail = 16;
+    if (reattn__policy_find(policy)->planner == REATTN__PLANS_FROM_LENGTHS) { /* the text is to leave the trained length */
+        p.ctx_train = 128;
+        p.shift = 80;
+        snprintf(p.clex, sizeof p.clex, "%s", clex_path);
+    }
     if (reattn_session_create(model, &p, &s, &err))
         fail_msg("%s", err.msg);
     return s;
@@ -121,6 +129,53 @@ static void rewinds(reattn_model *model, const char *policy, const float *all, i
     free(again);
 }
 
+/* A method on both engines, and rewinding on the device. */
+static void same_method(reattn_model *model, const char *policy, double allowed, int n, int n_vocab)
+{
+    float *cpu = test_floats(n), *gpu = test_floats(n);
+    reattn_error err = {0};
+    reattn_stats stats;
+    logits_of(model, policy, REATTN_ENGINE_CPU, NULL, cpu, n_vocab);
+    reattn_session *s = session_of(model, policy, REATTN_ENGINE_AUTO);
+    assert_non_null(s->engine);
+    run(s, 0, gpu, n_vocab);
+    double apart = test_difference(gpu, cpu, n);
+    if (!(apart <= allowed))
+        fail_msg("%s: the engines' logits are %.2e apart, %.2e are allowed", policy, apart, allowed);
+    reattn_session_get_stats(s, &stats);
+    assert_true(stats.scope_max > 4 && stats.scope_max <= PROMPT + STEPS && stats.device_ms > 0 && stats.keys_scored == 0);
+    memcpy(cpu, gpu, (size_t)n * sizeof *cpu);
+    assert_true(reattn_session_anchor(s, 200) == 192);
+    if (reattn_session_rewind(s, 192, &err))
+        fail_msg("%s: %s", policy, err.msg);
+    run(s, 192, gpu, n_vocab);
+    assert_memory_equal(cpu, gpu, (size_t)n * sizeof *cpu);
+    reattn_session_free(s);
+    free(cpu);
+    free(gpu);
+}
+
+static void same_methods(reattn_model *model, double allowed, int n, int n_vocab)
+{
+    int n_layer;
+    const reattn__layer *l = reattn__model_layers(model, &n_layer);
+    const int pairs = l->rope.n_rot / 2;
+    float *net = calloc((size_t)(pairs * pairs), sizeof *net);
+    assert_non_null(net);
+    clex_write(clex_path, net, pairs * pairs, net, pairs * pairs, "tanh", 16, 1); /* nothing learned: an NTK rule */
+    free(net);
+    for (const reattn_policy_info *p = reattn_policy_list(); p->name; p++) {
+        const bool scaled = l->rope.ext_factor != 0 || l->rope.freq_scale != 1;
+        if (reattn__policy_find(p->name)->planner != REATTN__PLANS_FROM_LENGTHS)
+            continue;
+        if (strcmp(p->name, "yarn") == 0 && scaled) /* it refuses such a model */
+            continue;
+        same_method(model, p->name, allowed, n, n_vocab);
+        n_methods++;
+    }
+    remove(clex_path);
+}
+
 static void same_recall(const char *name, const record *a, const record *b)
 {
     printf("%-16s %" PRId64 " spans recalled in the first layer\n", name, a->n);
@@ -168,6 +223,8 @@ static void check_form(const char *path, const char *name, int layers, int flash
         logits_of(model, "streaming", REATTN_ENGINE_CPU, NULL, copied, n_vocab);
         logits_of(model, "streaming", REATTN_ENGINE_AUTO, NULL, there, n_vocab);
         assert_true(test_difference(there, copied, n) <= 2 * theirs);
+        if (flash == REATTN_FLASH_AUTO)
+            same_methods(model, 2 * theirs, n, n_vocab);
     }
     free(native);
     free(copied);
@@ -218,7 +275,7 @@ static void every_model(void **unused)
         check_model(e->d_name);
     }
     closedir(dir);
-    assert_true(n_on_device >= 4 && n_partly >= 2);
+    assert_true(n_on_device >= 4 && n_partly >= 2 && n_methods >= 8 * 6);
 }
 
 int main(void)

@@ -6,6 +6,7 @@
 #include "cuda/plan.h"
 #include "cuda/step.h"
 #include "device.h"
+#include "policy/policy.h"
 
 enum { PARTS = 3 };
 
@@ -48,10 +49,19 @@ static int device_of(const void *data)
 
 static int policy_of(const reattn_session_params *p)
 {
-    return !strcmp(p->policy, "reattention") ? REATTN__CUDA_REATTENTION
-           : !strcmp(p->policy, "streaming") ? REATTN__CUDA_STREAMING
-           : !strcmp(p->policy, "full")      ? REATTN__CUDA_FULL
-                                             : -1;
+    switch (reattn__policy_find(p->policy)->planner) {
+    case REATTN__PLANS_RECALL:
+        return REATTN__CUDA_REATTENTION;
+    case REATTN__PLANS_ENDS:
+        return REATTN__CUDA_STREAMING;
+    case REATTN__PLANS_ALL:
+        return REATTN__CUDA_FULL;
+    case REATTN__PLANS_FROM_LENGTHS:
+        return REATTN__CUDA_GIVEN;
+    case REATTN__PLANS_FROM_STORE:
+        break;
+    }
+    return -1;
 }
 
 static const char *refuses(const reattn__device_args *a)
@@ -59,7 +69,7 @@ static const char *refuses(const reattn__device_args *a)
     const reattn_session_params *p = a->params;
     int policy = policy_of(p);
     if (policy < 0)
-        return "the policy has no CUDA version";
+        return "the policy plans by what is in the store, which it cannot read on a GPU";
     if (p->type_k != REATTN_SPLIT && p->type_k != REATTN_F16)
         return "-ctk: only split and f16 keys are kept on a GPU";
     if (p->type_v != REATTN_F16)
@@ -253,10 +263,12 @@ static reattn__cuda_tensor tensor_of(const reattn__rows *rows)
 }
 
 static int step(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
-                const reattn__rows *v, bool want_out, float *out, reattn_error *err)
+                const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err)
 {
     unit *u = unit_of(d, layer);
     const reattn__layer *s = &d->layers[layer];
+    const reattn__cuda_given given =
+        plan ? (reattn__cuda_given){plan->lists, plan->n_list, plan->q_scale} : (reattn__cuda_given){0};
     int code = need(&u->out, (size_t)(T * s->H * s->Dv) * sizeof(float), err);
     if (code != REATTN_OK)
         return code;
@@ -266,6 +278,7 @@ static int step(reattn__device *d, int layer, int64_t T, bool decode, const reat
                                    .q = tensor_of(q),
                                    .k = tensor_of(k),
                                    .v = tensor_of(v),
+                                   .plan = plan ? &given : NULL,
                                    .out = !want_out ? NULL
                                           : out     ? out
                                                     : u->out.data};

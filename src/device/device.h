@@ -7,6 +7,7 @@
 #ifndef REATTN_DEVICE_H
 #define REATTN_DEVICE_H
 
+#include "attend/attend.h"
 #include "kv/store.h"
 #include "reattn/reattn.h"
 
@@ -28,6 +29,13 @@ typedef struct reattn__device_args {
     const reattn_session_params *params; /* resolved */
 } reattn__device_args;
 
+/* A plan that the host made: a list of runs for all KV heads, or one a head. */
+typedef struct reattn__device_plan {
+    const reattn__run_list *lists; /* [n_list] */
+    int n_list;
+    const float *q_scale; /* [T] factors on the queries, or NULL: 1 */
+} reattn__device_plan;
+
 typedef struct reattn__device_table {
     /* The device whose memory this is; -1 if it is none of these. */
     int (*of)(const void *data);
@@ -48,9 +56,10 @@ typedef struct reattn__device_table {
                 reattn__rows *kept, reattn_error *err);
     /* One layer of one step. q, k, v lie on the layer's device; returns when they may be overwritten. The output
      * goes to `out`, memory of that device, or if it is NULL stays with the engine until `put`; without want_out
-     * there is none. */
+     * there is none. A policy that plans from lengths has made the `plan` of a step with an output, which is copied;
+     * others have none. */
     int (*step)(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
-                const reattn__rows *v, bool want_out, float *out, reattn_error *err);
+                const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err);
     /* Copies the output of the last step, which was this layer's, to memory of its device or of the host. Returns
      * when it is there. */
     int (*put)(reattn__device *d, int layer, int64_t T, float *out, reattn_error *err);

@@ -13,5 +13,6 @@ const reattn__policy reattn__policy_full = {
     .info = {"full", "every token at its true position, by this engine: what native must agree with",
              "keeps everything; a step costs O(n); fails past the trained length",
              "Attention Is All You Need, 1706.03762"},
+    .planner = REATTN__PLANS_ALL,
     .plan = plan_full,
 };

@@ -38,8 +38,21 @@ typedef struct reattn__plan {
     reattn__buffer memory[4];
 } reattn__plan;
 
+/* Who can plan for layers whose keys lie on a device (device/device.h). */
+typedef enum reattn__planner {
+    REATTN__PLANS_FROM_STORE = 0, /* `plan` reads queries, keys or values: it needs them in the host's store */
+    /* `plan` reads nothing of a step but params, shape, layer, decode, last, T and n, so the host makes it for any engine.
+     * It has no `learn` and no budget. */
+    REATTN__PLANS_FROM_LENGTHS,
+    /* An engine may plan by itself: */
+    REATTN__PLANS_ALL,   /* every token at its own position */
+    REATTN__PLANS_ENDS,  /* the first and the last tokens */
+    REATTN__PLANS_RECALL /* these and what is recalled by the queries' votes */
+} reattn__planner;
+
 typedef struct reattn__policy {
     reattn_policy_info info;
+    reattn__planner planner;
     bool native;        /* libllama's own attention: the engine is bypassed */
     bool finite;        /* the scope is keep + spans + local and must fit the trained length */
     bool ends;          /* a prompt's last step is planned in another way than the others: its tokens are no anchor */

@@ -63,6 +63,23 @@ static int report(const reattn_session *s, int layer, reattn_error *err)
     return code;
 }
 
+/* The plan of a layer's step, made here: the policy reads nothing that lies on the device. */
+static int plan_for(reattn_session *s, int layer, int64_t T, reattn__device_plan *plan, reattn_error *err)
+{
+    reattn__step step = {.params = &s->params,
+                         .shape = &s->layers[layer],
+                         .layer = layer,
+                         .decode = s->decode,
+                         .last = s->last,
+                         .T = T,
+                         .n = s->n,
+                         .scored = &s->stats.keys_scored,
+                         .rescored = &s->stats.keys_rescored};
+    int code = s->policy->plan(s->planner_state, &step, &s->plan, err);
+    *plan = (reattn__device_plan){s->plan.lists, s->plan.n_list, s->plan.q_scale};
+    return code;
+}
+
 int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
                                  const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
 {
@@ -76,12 +93,18 @@ int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn_
                             "exact attention is measured on the CPU only: add --engine cpu");
     /* Without logits nothing reads the last layer's output: its keys and values were all that mattered. */
     *has_out = layer < s->n_layer - 1 || s->want_logits;
-    int code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, *has_out, out, err);
+    reattn__device_plan plan = {0};
+    bool planned = *has_out && s->policy->planner == REATTN__PLANS_FROM_LENGTHS;
+    int code = planned ? plan_for(s, layer, T, &plan, err) : REATTN_OK;
+    if (code == REATTN_OK)
+        code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, planned ? &plan : NULL, *has_out,
+                                             out, err);
     s->stats.device_ms += reattn__now_ms() - t0;
     if (code != REATTN_OK || !*has_out)
         return code;
     const int64_t ends = p->keep + p->local;
-    if (s->policy->create && s->n > REATTN__MAX(p->recall_from, ends)) /* else it is attended to whole */
+    /* else it is attended to whole */
+    if (s->policy->planner == REATTN__PLANS_RECALL && s->n > REATTN__MAX(p->recall_from, ends))
         s->stats.keys_scored += T * s->layers[layer].H * (s->n - ends);
     return s->trace ? report(s, layer, err) : REATTN_OK;
 }

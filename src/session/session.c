@@ -58,6 +58,8 @@ static int create_engine(reattn_session *s, reattn_error *err)
     int code = share_ropes(s, err);
     if (code == REATTN_OK) code = place_layers(s, err);
     if (code == REATTN_OK && s->n_row > 0) code = create_cpu(s, err);
+    if (code == REATTN_OK && s->engine && s->policy->planner == REATTN__PLANS_FROM_LENGTHS && s->policy->create)
+        code = s->policy->create(&s->params, s->layers, s->n_layer, &s->planner_state, err);
     if (code != REATTN_OK) return code;
     reattn__bridge_args args = {.chunk = s->params.chunk, .n_threads = s->params.n_threads, .fn = reattn__session_layer,
                                 .user = s, .engine = s->engine, .device_fn = reattn__session_device_layer,
@@ -110,7 +112,10 @@ void reattn_session_free(reattn_session *s)
     reattn__bridge_free(s->bridge);
     if (s->engine) reattn__device_engine()->free(s->engine);
     reattn__store_free(s->store);
-    if (s->policy->destroy) s->policy->destroy(s->policy_state);
+    if (s->policy->destroy) {
+        s->policy->destroy(s->policy_state);
+        s->policy->destroy(s->planner_state);
+    }
     reattn__distill_free(s);
     reattn__plan_free(&s->plan);
     for (int l = 0; s->turned && l < s->n_row; l++) reattn__turned_free(&s->turned[l]);
@@ -165,7 +170,8 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
     if (s->policy->budget) reattn__distill_cut(s, n);
     if (s->store) reattn__store_truncate(s->store, reattn__session_held(s));
     for (int l = 0; s->turned && l < s->n_row; l++) reattn__turned_forget(&s->turned[l]);
-    if (s->n_row > 0 && s->policy->forget) s->policy->forget(s->policy_state, n);
+    if (s->policy_state && s->policy->forget) s->policy->forget(s->policy_state, n);
+    if (s->planner_state && s->policy->forget) s->policy->forget(s->planner_state, n);
     return s->engine ? reattn__device_engine()->rewind(s->engine, n, err) : REATTN_OK;
 }
 

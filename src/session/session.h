@@ -46,6 +46,7 @@ struct reattn_session {
     reattn__layer *rows;    /* [n_row] those layers */
     reattn__store *store;   /* NULL if there are none */
     void *policy_state;
+    void *planner_state; /* the policy's state for all layers, if it plans for a device: steps there count as layers */
     reattn__pot pot; /* with a budget */
     reattn__plan plan;
     reattn__rope_table *ropes; /* [n_rope] one for each way in which layers rotate */
