@@ -93,7 +93,7 @@ __global__ void prepare_kernel(search s)
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
-enum { THREADS = 256, WHOLE_BLOCKS = 1024, ROOM_WARP = 192, ROOM_BLOCK = 1280 };
+enum { THREADS = 256, WHOLE_BLOCKS = 1024 };
 
 /* Scores as integers of the same order: comparing those is quick. The law never says -0. */
 __device__ __forceinline__ long long rank_of(double x)
@@ -168,33 +168,42 @@ __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
 
 /* ------------------------------------------------------------------------------------------- decide --------- */
 
+union work { /* candidates are forgotten once their keys are known */
+    candidate seen;
+    long long score[2]; /* rank_of() */
+};
+
+/* What decide_kernel keeps of a row: so many candidates, and twice as many of their keys. */
+template <int W> struct room {
+    static constexpr int CANDIDATES = W == 1 ? 224 : 1280, KEYS = CANDIDATES * 2, GROUPS = THREADS / WARP / W;
+    static size_t bytes(size_t query)
+    {
+        return GROUPS * (CANDIDATES * sizeof(work) + KEYS * sizeof(int) + query);
+    }
+};
+
 /* A group of W warps takes a row: keeps the candidates that can still win, scores their keys by the law, ranks them.
- * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. ROOM
- * candidates fit, and twice as many keys. */
-template <int W, int ROOM> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(search s)
+ * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
+template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(search s)
 {
-    constexpr int GROUPS = THREADS / WARP / W, KEYS = ROOM * 2, N = WARP * W;
+    typedef room<W> R;
+    constexpr int GROUPS = R::GROUPS, N = WARP * W;
     constexpr int AHEAD = W == 1 ? 2 : 8; /* candidates that a thread asks for before it knows how many there are */
-    union seen_or_scored {                /* candidates are forgotten once their keys are known */
-        candidate seen[ROOM];
-        long long score[KEYS];
-    };
-    extern __shared__ double queries[];
-    __shared__ seen_or_scored rooms[GROUPS];
-    __shared__ int poss[GROUPS][KEYS];
-    __shared__ int survivors[GROUPS], finalists[GROUPS], least[GROUPS], found[GROUPS], too_many[GROUPS];
+    extern __shared__ work shared[];
+    __shared__ int survivors[GROUPS], keys[GROUPS], least[GROUPS], found[GROUPS], too_many[GROUPS];
     __shared__ int tops[GROUPS][W * TOP_MAX];
     const int group = threadIdx.x / N, thread = threadIdx.x % N, lane = threadIdx.x % WARP;
     const int64_t row = (int64_t)blockIdx.x * GROUPS + group;
     const bool mine = row < s.Hk * s.rows;
-    candidate *seen = rooms[group].seen;
-    long long *score = rooms[group].score;
-    double *q = queries + group * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
-    int *pos = poss[group];
+    work *rooms = shared + group * R::CANDIDATES;
+    double *queries = (double *)(shared + GROUPS * R::CANDIDATES);
+    const int query = (s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP;
+    double *q = queries + group * query;
+    int *pos = (int *)(queries + GROUPS * query) + group * R::KEYS;
     const int hk = mine ? (int)(row / s.rows) : 0;
     const int64_t out = mine ? caller_row(s, hk, row % s.rows) : 0;
     if (thread == 0) {
-        survivors[group] = finalists[group] = found[group] = too_many[group] = 0;
+        survivors[group] = keys[group] = found[group] = too_many[group] = 0;
         least[group] = order_of(-INFINITY);
     }
     if (mine)
@@ -204,75 +213,95 @@ template <int W, int ROOM> __global__ void __launch_bounds__(THREADS, 4) decide_
     __syncthreads();
     const int floor_bits = mine ? s.floor[row] : 0;
     const bool scanned = mine && floor_bits != order_of(INFINITY);
-    if (scanned) {
-        const float floor = of_order(floor_bits);
-        const int per_list = max(1, N / s.lists); /* threads */
+
+    /* The parts of the keys knew only their own k best. What the k best of all surely reach is a better floor: here of
+     * the two best that each thread has read. */
+    const int per_list = max(1, N / s.lists), first = thread % per_list; /* threads */
+    candidate ahead[AHEAD];
+    int lo[2] = {INT32_MIN, INT32_MIN}, have = 0, in_first = 0;
+    auto hear = [&](const candidate &c) {
+        const int x = order_of(c.lo);
+        lo[1] = max(lo[1], min(lo[0], x));
+        lo[0] = max(lo[0], x);
+        have += __popc(c.keys);
+    };
+    if (scanned)
         for (int l = thread / per_list; l < s.lists; l += N / per_list) {
             const candidate *cand = s.cand + (row * s.lists + l) * s.room;
-            const int n = s.count[row * s.lists + l], first = thread % per_list;
-            candidate ahead[AHEAD];
+            const int n = min(s.count[row * s.lists + l], s.room + 1), i0 = first + AHEAD * per_list;
+            candidate head[AHEAD];
 #pragma unroll
             for (int j = 0; j < AHEAD; j++)
-                ahead[j] = cand[min(first + j * per_list, s.room - 1)];
+                head[j] = cand[min(first + j * per_list, s.room - 1)];
             if (n > s.room)
                 too_many[group] = 1;
-            int keys = 0;
-            auto take = [&](const candidate &c) {
-                keys += __popc(c.keys);
-                if (c.up < floor)
-                    return;
-                const int at = atomicAdd(&survivors[group], 1);
-                if (at < ROOM)
-                    seen[at] = c;
-            };
 #pragma unroll
             for (int j = 0; j < AHEAD; j++)
                 if (first + j * per_list < min(n, s.room))
-                    take(ahead[j]);
-            for (int i = first + AHEAD * per_list; i < min(n, s.room); i += per_list)
+                    hear(head[j]);
+            for (int i = i0; i < min(n, s.room); i += per_list)
+                hear(cand[i]);
+            if (l == thread / per_list) {
+                in_first = n;
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++)
+                    ahead[j] = head[j];
+            }
+        }
+    if (have)
+        atomicAdd(&found[group], have);
+    kth_largest(lo, s.top_k, lane, tops[group] + thread / WARP * s.top_k);
+    __syncthreads();
+    if (thread < WARP) {
+        int best[W];
+#pragma unroll
+        for (int j = 0; j < W; j++)
+            best[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
+        const int kth = kth_largest(best, s.top_k, lane, NULL);
+        if (lane == 0)
+            least[group] = max(kth, floor_bits);
+    }
+    __syncthreads();
+    const float floor = of_order(least[group]);
+    if (scanned) {
+        auto take = [&](const candidate &c) {
+            if (c.up < floor)
+                return;
+            const int at = atomicAdd(&survivors[group], 1);
+            if (at < R::CANDIDATES)
+                rooms[at].seen = c;
+        };
+        for (int l = thread / per_list; l < s.lists; l += N / per_list) {
+            const candidate *cand = s.cand + (row * s.lists + l) * s.room;
+            const bool known = l == thread / per_list;
+            const int n = min(known ? in_first : s.count[row * s.lists + l], s.room);
+            if (known)
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++)
+                    if (first + j * per_list < n)
+                        take(ahead[j]);
+            for (int i = first + (known ? AHEAD * per_list : 0); i < n; i += per_list)
                 take(cand[i]);
-            if (keys)
-                atomicAdd(&found[group], keys);
         }
     }
     __syncthreads();
     const int m = survivors[group];
-    bool left = mine && (!scanned || too_many[group] || m > ROOM);
-    /* The parts of the keys knew only their own k best. What the k best of all surely reach is a better floor. */
-    const bool narrow = mine && !left && m > s.top_k;
-    if (narrow) {
-        int lo[ROOM / N];
-#pragma unroll
-        for (int j = 0; j < ROOM / N; j++)
-            lo[j] = thread + j * N < m ? order_of(seen[thread + j * N].lo) : INT32_MIN;
-        kth_largest(lo, s.top_k, lane, tops[group] + thread / WARP * s.top_k);
-    }
-    __syncthreads();
-    if (narrow && thread < WARP) {
-        int lo[W];
-#pragma unroll
-        for (int j = 0; j < W; j++)
-            lo[j] = lane + j * WARP < W * s.top_k ? tops[group][lane + j * WARP] : INT32_MIN;
-        const int kth = kth_largest(lo, s.top_k, lane, NULL);
-        if (lane == 0)
-            least[group] = kth;
-    }
-    __syncthreads();
+    bool left = mine && (!scanned || too_many[group] || m > R::CANDIDATES);
     if (mine && !left)
         for (int i = thread; i < m; i += N) {
-            const candidate c = seen[i];
-            if (c.up < of_order(least[group]))
-                continue;
-            int at = atomicAdd(&finalists[group], __popc(c.keys));
-            for (unsigned keys = c.keys; keys && at < KEYS; keys &= keys - 1)
-                pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(keys) - 1) * COLUMNS;
+            const candidate c = rooms[i].seen;
+            int at = atomicAdd(&keys[group], __popc(c.keys));
+            for (unsigned bits = c.keys; bits && at < R::KEYS; bits &= bits - 1)
+                pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(bits) - 1) * COLUMNS;
         }
     __syncthreads();
-    const int n = finalists[group];
-    left |= mine && n > KEYS;
+    const int n = keys[group];
+    long long *score = rooms->score;
+    left |= mine && n > R::KEYS;
     if (mine && !left)
         for (int i = thread; i < n; i += N)
             score[i] = rank_of(law(s, q, hk, pos[i]));
+    __syncthreads();
     if (mine && thread == 0) {
         atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
         if (isnan(s.row[row].scale))
@@ -280,7 +309,6 @@ template <int W, int ROOM> __global__ void __launch_bounds__(THREADS, 4) decide_
         if (left)
             s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
     }
-    __syncthreads();
     if (W == 8 && left)
         brute_row(s, row, q);
     if (!mine || left)
@@ -288,21 +316,30 @@ template <int W, int ROOM> __global__ void __launch_bounds__(THREADS, 4) decide_
     /* A hit's place is the number of those that beat it. */
     reattn_hit *hits = s.hits + out * s.top_k;
     for (int i = thread; i < n; i += N) {
-        const long long mine_is = score[i];
+        const long long is = score[i];
         const int at = pos[i];
         int place = 0;
 #pragma unroll 4
         for (int j = 0; j < n; j++)
-            place += score[j] > mine_is || (score[j] == mine_is && pos[j] < at);
+            place += score[j] > is || (score[j] == is && pos[j] < at);
         if (place < s.top_k) {
             hits[place].pos = at;
-            hits[place].score = score_of(mine_is);
+            hits[place].score = score_of(is);
         }
     }
     for (int i = n + thread; i < s.top_k; i += N) {
         hits[i].pos = -1;
         hits[i].score = -INFINITY;
     }
+}
+
+template <int W> cudaError_t launch_decide_by(const search &s, size_t query, cudaStream_t stream)
+{
+    const size_t shared = room<W>::bytes(query);
+    const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
+    cudaError_t code =
+        cudaFuncSetAttribute(decide_kernel<W>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    return code != cudaSuccess ? code : launch_next(s, decide_kernel<W>, blocks, THREADS, shared, stream, s);
 }
 
 __global__ void all_brute_kernel(search s)
@@ -337,17 +374,11 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
     const size_t query = sizeof(double) * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
     const char *what = "deciding among candidates";
     if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
-        return failed(launch_next(s, decide_kernel<8, ROOM_BLOCK>, (unsigned)rows, THREADS, query, stream, s), what,
-                      err);
-    cudaError_t code;
-    if (s.lists == 0) { /* no scan was made */
-        code = launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s);
-    } else { /* with heads of 256 that is more shared memory than comes unasked */
-        auto *kernel = decide_kernel<1, ROOM_WARP>;
-        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)(8 * query));
-        if (code == cudaSuccess)
-            code = launch_next(s, kernel, (unsigned)((rows + 7) / 8), THREADS, 8 * query, stream, s);
-    }
+        return failed(launch_decide_by<8>(s, query, stream), what, err);
+    cudaError_t code =
+        s.lists == 0 /* no scan was made */
+            ? launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
+            : launch_decide_by<1>(s, query, stream);
     if (code == cudaSuccess)
         code = launch_next(s, brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);
     return failed(code, what, err);

@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         if (keys && place < s.room)
             s.cand[(row * s.lists + list) * s.room + place] = {at, keys, score + e, lo};
         float top = keys ? lo : -INFINITY;
+        bool wants = top > floors[r];
         for (int j = 4; j < WARP; j *= 2)
             top = fmaxf(top, __shfl_xor_sync(ALL, top, j));
         __syncwarp();
@@ -169,11 +170,19 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                 if (list < s.samples)
                     ((volatile float *)s.sample)[row * SAMPLES + list] = top;
             }
-            const float floor = top > floors[r] ? raise_floor(best + r * s.top_k, s.top_k, top) : -INFINITY;
-            if (floor > floors[r]) {
-                floors[r] = floor;
-                atomicMax(&s.floor[row], order_of(floor));
+        }
+        /* Lanes with the same row take turns. */
+        for (unsigned left = __ballot_sync(ALL, wants); left; left = __ballot_sync(ALL, wants)) {
+            if (wants && lane == __ffs(left & 0x11111111u << in_quad) - 1) {
+                wants = false;
+                const float floor = raise_floor(best + r * s.top_k, s.top_k, lo);
+                if (floor > floors[r]) {
+                    floors[r] = floor;
+                    atomicMax(&s.floor[row], order_of(floor));
+                }
             }
+            __syncwarp();
+            wants = wants && lo > floors[r];
         }
         __syncwarp();
     };
@@ -350,13 +359,14 @@ struct scan {
 namespace reattn_cuda
 {
 
-/* One wave of blocks; warps of a head take turns at its tiles. */
+/* One wave of blocks; warps of a head take turns at its tiles: as few as need no more turns than all would. */
 int mma_warps(int64_t M, int64_t rows, int Hk, int SMs)
 {
     const int64_t per_group = rows <= FEW_ROWS ? 8 : 16, groups = (rows + per_group - 1) / per_group;
     const int64_t warps = (int64_t)SMs * BLOCKS_PER_SM * WARPS / (groups > 0 ? groups : 1) / Hk,
                   tiles = (M + TILE - 1) / TILE;
-    return (int)(warps < 1 ? 1 : warps > tiles ? tiles : warps);
+    const int64_t turns = warps < 1 ? tiles : (tiles + warps - 1) / warps;
+    return (int)((tiles + turns - 1) / turns);
 }
 
 int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err)

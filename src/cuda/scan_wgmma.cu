@@ -18,7 +18,8 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16, SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
+enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16, LEARN_OFTEN = 8 };
+enum { SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
 
 template <int D, int KIND> struct shape {
     static constexpr int BYTES = D * value_bytes(KIND);
@@ -274,8 +275,9 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                 __syncwarp();
             } else {
                 test(s, c, r, t.scale, tile * COLUMNS + lane % 4 * 2);
+                /* A row learns four scores at a time: the more are wanted, the oftener; at first after every tile. */
                 const int done = i - samples + 1;
-                if (done % LEARN_EVERY == 0 || (done < LEARN_EVERY && (done & (done - 1)) == 0)) {
+                if (done % (s.top_k > LEARN_OFTEN ? LEARN_EVERY / 8 : LEARN_EVERY) == 0 || done <= s.top_k) {
                     learn(s, r[0], row, lane);
                     learn(s, r[1], row + 8, lane);
                     if (gridDim.y > 1) /* comes in while the next tile is multiplied */

@@ -52,7 +52,7 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     const int64_t rows = s->Hk * s->rows;
     if (path == REATTN__CUDA_WGMMA) {
         s->lists = 4 * wgmma_splits(s->M, s->rows, s->Hk, s->D, s->kind, info.SMs); /* four lanes see a row */
-        s->room = 32 + 4 * s->top_k;
+        s->room = 48 + 8 * s->top_k;
     } else if (path == REATTN__CUDA_MMA) {
         s->lists = mma_warps(s->M, s->rows, s->Hk, info.SMs);
         s->room = 96 + 8 * s->top_k;
