@@ -18,7 +18,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16, LEARN_OFTEN = 8 };
+enum { STAGES_MAX = 8, SAMPLE_EVERY = 16, LEARN_EVERY = 16 /* a power of 2 */, LEARN_OFTEN = 8 };
 enum { SHARED_MAX = 232448 - 2048, PRODUCER = 128 };
 
 template <int D, int KIND> struct shape {
@@ -232,6 +232,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             r[i].best = best + (at + i * 8) * s.top_k;
         }
         const uint64_t a = matrix<S::SWIZZLE>(q_tile + group * 64 * S::SWIZZLE);
+        const int learn_every = s.top_k > LEARN_OFTEN ? LEARN_EVERY / 8 : LEARN_EVERY;
         barrier_wait(&q_full, 0);
         for (int i = 0, stage = 0, phase = 0; i < turns; i++) {
             const int tile = tile_of(i);
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
                 test(s, c, r, t.scale, tile * COLUMNS + lane % 4 * 2);
                 /* A row learns four scores at a time: the more are wanted, the oftener; at first after every tile. */
                 const int done = i - samples + 1;
-                if (done % (s.top_k > LEARN_OFTEN ? LEARN_EVERY / 8 : LEARN_EVERY) == 0 || done <= s.top_k) {
+                if ((done & (learn_every - 1)) == 0 || done <= s.top_k) {
                     learn(s, r[0], row, lane);
                     learn(s, r[1], row + 8, lane);
                     if (gridDim.y > 1) /* comes in while the next tile is multiplied */
