@@ -2,22 +2,20 @@
  *
  * Each call is on another layer than the one before, so that keys come from memory. Calls with top_k and calls with 1,
  * which only look for the maximum, alternate. */
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
-#include "cpu/ref.h"
 #include "check.h"
-#include "data.h"
+#include "cuda.h"
 #include "dump.h"
 #include "kv/row.h"
+#include "law.h"
+#include "lines.h"
 #include "measure.h"
 #include "roof.h"
 #include "select/topk.h"
-
-enum { SAMPLES = 4, PIECE = 8192 };
 
 static const int64_t STEADY = 65536; /* from so many keys on, scratch must not grow */
 
@@ -34,17 +32,12 @@ typedef struct row {
 } row;
 
 typedef struct bench {
-    const bench_request *r;
-    bench_data *data;
-    const reattn__layer *shape;
+    bench_lines l;
     bench_roof roof;
-    row *rows;
-    int n_rows;
 
     /* The line at hand. */
     reattn__store *store;
     int n_layer;
-    int64_t keys, T;
     float *q, *q_before;      /* [n_layer][T][H][D] */
     reattn_hit *seeds, *hits; /* [n_layer][T][H][top_k], [T][H][top_k] */
     reattn__buffer work, max_work;
@@ -59,18 +52,18 @@ static double scan_bytes(int type, int D)
 static int search(bench *b, int layer, const float *q, int top_k, const reattn_hit *seeds, reattn_hit *hits,
                   int64_t *rescored, reattn__buffer *work, reattn_error *err)
 {
-    const reattn__layer *s = b->shape;
-    int64_t at = layer * b->T * s->H;
+    const reattn__layer *s = b->l.shape;
+    int64_t at = layer * b->l.T * s->H;
     reattn__topk_args args = {
         .q = q + at * s->D,
-        .T = b->T,
+        .T = b->l.T,
         .H = s->H,
         .src = {.store = b->store, .layer = layer, .Hk = s->Hk, .D = s->D, .Dv = s->Dv},
         .against = REATTN__KEYS,
         .lo = 0,
-        .hi = b->keys,
+        .hi = b->l.keys,
         .top_k = top_k,
-        .n_threads = b->r->n_threads,
+        .n_threads = b->l.r->n_threads,
         .seeds = seeds ? seeds + at * top_k : NULL,
         .hits = hits,
         .rescored = rescored,
@@ -81,57 +74,26 @@ static int search(bench *b, int layer, const float *q, int top_k, const reattn_h
 
 /* ----------------------------------------------------------------------------------------------- law --------- */
 
-typedef struct law {
+typedef struct layer_keys {
     const bench *b;
     int layer;
-    atomic_int differ;
-} law;
+} layer_keys;
 
-/* One sampled query: the law over pieces of the keys, joined in the order of hits. */
-static int law_task(void *ctx, int64_t task, int worker)
+static int read_keys(void *ctx, int64_t first, int64_t count, float *k)
 {
-    law *l = ctx;
-    const bench *b = l->b;
-    const reattn__layer *s = b->shape;
-    const int64_t t = task * (b->T - 1) / (SAMPLES - 1), lists = (int64_t)s->H * b->r->top_k;
-    float *k = malloc((size_t)(PIECE * s->Hk * s->D) * sizeof *k);
-    reattn_hit *best = malloc((size_t)(2 * lists) * sizeof *best), *piece = best + lists;
-    (void)worker;
-    if (!k || !best) {
-        free(k);
-        free(best);
-        return REATTN_E_NOMEM;
-    }
-    for (int64_t i = 0; i < lists; i++)
-        best[i] = (reattn_hit){-1, 0};
-    for (int64_t first = 0; first < b->keys; first += PIECE) {
-        int64_t n = REATTN__MIN((int64_t)PIECE, b->keys - first);
-        bench_data_dense(b->store, s, l->layer, first, n, k, NULL);
-        reattn__ref_topk(b->q + (l->layer * b->T + t) * s->H * s->D, k, 1, n, s->H, s->Hk, s->D, b->r->top_k, piece);
-        for (int64_t i = 0; i < lists; i++)
-            if (piece[i].pos >= 0)
-                reattn__hit_insert(best + i / b->r->top_k * b->r->top_k, b->r->top_k,
-                                   (reattn_hit){piece[i].pos + first, piece[i].score});
-    }
-    const reattn_hit *found = b->hits + t * lists;
-    for (int64_t i = 0; i < lists; i++)
-        if (found[i].pos != best[i].pos || (best[i].pos >= 0 && found[i].score != best[i].score))
-            atomic_store(&l->differ, 1);
-    free(k);
-    free(best);
+    const layer_keys *l = ctx;
+    bench_data_dense(l->b->store, l->b->l.shape, l->layer, first, count, k, NULL);
     return REATTN_OK;
 }
 
 static int check_law(bench *b, int layer, bool *equal, reattn_error *err)
 {
-    law l = {.b = b, .layer = layer};
-    atomic_init(&l.differ, 0);
-    int code = search(b, layer, b->q, b->r->top_k, b->seeds, b->hits, NULL, &b->work, err);
-    if (code == REATTN_OK && reattn__parallel(b->r->n_threads, b->T < SAMPLES ? 1 : SAMPLES, law_task, &l))
-        code = reattn__fail(err, REATTN_E_NOMEM, "out of memory for the law");
-    if (atomic_load(&l.differ))
-        *equal = false;
-    return code;
+    const bench_lines *l = &b->l;
+    layer_keys keys = {b, layer};
+    int code = search(b, layer, b->q, l->r->top_k, b->seeds, b->hits, NULL, &b->work, err);
+    return code ? code
+                : bench_law_select(l->shape, b->q + layer * l->T * l->shape->H * l->shape->D, l->T, l->keys, l->r->top_k,
+                                   l->r->n_threads, read_keys, &keys, b->hits, equal, err);
 }
 
 /* ------------------------------------------------------------------------------------------- measure --------- */
@@ -153,21 +115,21 @@ static int measure_calls(bench *b, row *row, reattn_error *err)
     int64_t rescored = 0;
     double warm;
     for (int i = 0; i < 2 && code == REATTN_OK; i++)
-        code = timed(b, &turn, i ? 1 : b->r->top_k, NULL, NULL, i ? &b->max_work : &b->work, &warm, err);
-    bench_clock_start(&top, b->r->repeats);
-    bench_clock_start(&max, b->r->repeats);
+        code = timed(b, &turn, i ? 1 : b->l.r->top_k, NULL, NULL, i ? &b->max_work : &b->work, &warm, err);
+    bench_clock_start(&top, b->l.r->repeats);
+    bench_clock_start(&max, b->l.r->repeats);
     while (code == REATTN_OK && bench_clock_goes_on(&top)) {
-        code = timed(b, &turn, b->r->top_k, b->seeds, &rescored, &b->work, &top.ms[top.n++], err);
+        code = timed(b, &turn, b->l.r->top_k, b->seeds, &rescored, &b->work, &top.ms[top.n++], err);
         if (code == REATTN_OK)
             code = timed(b, &turn, 1, NULL, NULL, &b->max_work, &max.ms[max.n++], err);
     }
     if (code != REATTN_OK)
         return code;
-    double pairs = (double)b->T * b->shape->H * (double)b->keys;
+    double pairs = (double)b->l.T * b->l.shape->H * (double)b->l.keys;
     row->ms = bench_median(top.ms, top.n);
     row->max_ms = bench_median(max.ms, max.n);
-    row->bytes_rate = row->key_bytes * b->shape->Hk * (double)b->keys / row->ms * 1e3;
-    row->flop_rate = 2 * b->shape->D * pairs / row->ms * 1e3;
+    row->bytes_rate = row->key_bytes * b->l.shape->Hk * (double)b->l.keys / row->ms * 1e3;
+    row->flop_rate = 2 * b->l.shape->D * pairs / row->ms * 1e3;
     row->rescored = (double)rescored / top.n / pairs;
     row->scratch = b->work.bytes;
     return REATTN_OK;
@@ -188,9 +150,9 @@ static void free_line(bench *b)
 /* Queries of every layer, and what those before them chose. */
 static int prepare_line(bench *b, reattn_error *err)
 {
-    const reattn__layer *s = b->shape;
-    int64_t list = b->T * s->H, row = list * s->D;
-    int top_k = b->r->top_k, code = REATTN_OK;
+    const reattn__layer *s = b->l.shape;
+    int64_t list = b->l.T * s->H, row = list * s->D;
+    int top_k = b->l.r->top_k, code = REATTN_OK;
     b->q = malloc((size_t)(b->n_layer * row) * sizeof *b->q);
     b->q_before = malloc((size_t)(b->n_layer * row) * sizeof *b->q);
     b->hits = malloc((size_t)(list * top_k) * sizeof *b->hits);
@@ -198,13 +160,13 @@ static int prepare_line(bench *b, reattn_error *err)
     if (!b->q || !b->q_before || !b->hits || !seeds)
         code = reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     for (int l = 0; l < b->n_layer && code == REATTN_OK; l++) {
-        code = bench_data_queries(b->data, l, b->T, false, b->q + l * row, err);
-        if (code == REATTN_OK && b->r->seeded)
-            code = bench_data_queries(b->data, l, b->T, true, b->q_before + l * row, err);
-        if (code == REATTN_OK && b->r->seeded)
+        code = bench_data_queries(b->l.data, l, b->l.T, false, b->q + l * row, err);
+        if (code == REATTN_OK && b->l.r->seeded)
+            code = bench_data_queries(b->l.data, l, b->l.T, true, b->q_before + l * row, err);
+        if (code == REATTN_OK && b->l.r->seeded)
             code = search(b, l, b->q_before, top_k, NULL, seeds + l * list * top_k, NULL, &b->work, err);
     }
-    if (b->r->seeded)
+    if (b->l.r->seeded)
         b->seeds = seeds;
     else
         free(seeds);
@@ -213,13 +175,13 @@ static int prepare_line(bench *b, reattn_error *err)
 
 static void print_head(const bench *b)
 {
-    const reattn__layer *s = b->shape;
-    printf("select: %s\n", bench_data_name(b->data));
+    const reattn__layer *s = b->l.shape;
+    printf("select: %s\n", bench_data_name(b->l.data));
     printf(
         "%d query heads, %d KV heads, head size %d, top %d%s, %d threads, median of at least %d calls, each on another "
         "layer\nthan the one before: no keys are left in the cache (%.0f MiB) if \"round\", the MiB of all layers, "
         "is much more\n\n",
-        s->H, s->Hk, s->D, b->r->top_k, b->r->seeded ? " seeded" : "", b->r->n_threads, b->r->repeats,
+        s->H, s->Hk, s->D, b->l.r->top_k, b->l.r->seeded ? " seeded" : "", b->l.r->n_threads, b->l.r->repeats,
         (double)bench_cache_bytes() / (1 << 20));
     printf("    keys | queries | type | level  |  round |        ms | B/key |   GB/s | %%read | GFLOP/s | %%peak | "
            "re-scored %% | over max %% | scratch KiB | law\n");
@@ -228,11 +190,15 @@ static void print_head(const bench *b)
 /* What the scans of all layers read together. */
 static double round_bytes(const bench *b, const row *r)
 {
-    return (double)r->n_layer * b->shape->Hk * (double)r->keys * r->key_bytes;
+    return (double)r->n_layer * b->l.shape->Hk * (double)r->keys * r->key_bytes;
 }
 
-static void print_row(const bench *b, const row *r)
+static void print_row(void *ctx)
 {
+    const bench *b = ctx;
+    const row *r = (const row *)b->l.rows + b->l.n_rows;
+    if (b->l.n_rows == 0)
+        print_head(b);
     printf("%8lld | %7lld | %-4s | %-6s | %6.1f | %9.3f | %5.0f | %6.2f | %5.1f | %7.2f | %5.1f | %11.4f | %10.1f | "
            "%11.1f "
            "| %s\n",
@@ -243,14 +209,16 @@ static void print_row(const bench *b, const row *r)
     fflush(stdout);
 }
 
-static int measure_line(bench *b, int type, reattn_error *err)
+static int measure_line(void *ctx, reattn_error *err)
 {
-    row *row = &b->rows[b->n_rows];
-    *row = (struct row){.keys = b->keys,
-                        .queries = b->T,
-                        .type = reattn__row_name(type),
+    bench *b = ctx;
+    const bench_lines *l = &b->l;
+    row *row = (struct row *)l->rows + l->n_rows;
+    *row = (struct row){.keys = l->keys,
+                        .queries = l->T,
+                        .type = reattn__row_name(l->type_k),
                         .n_layer = b->n_layer,
-                        .key_bytes = scan_bytes(type, b->shape->D),
+                        .key_bytes = scan_bytes(l->type_k, l->shape->D),
                         .equal = true};
     bench_roof_measure(&b->roof);
     int code = prepare_line(b, err);
@@ -260,48 +228,41 @@ static int measure_line(bench *b, int type, reattn_error *err)
         code = check_law(b, 0, &row->equal, err);
     if (code == REATTN_OK && b->n_layer > 1)
         code = check_law(b, b->n_layer - 1, &row->equal, err);
-    const bench_check check = {b->store, b->shape,      b->n_layer,      b->keys,    b->T,
-                               b->q,     b->r->top_k, b->r->n_threads, b->r->check};
-    if (code == REATTN_OK && b->r->check)
+    const bench_check check = {b->store, l->shape,      b->n_layer,      l->keys,    l->T,
+                               b->q,     l->r->top_k, l->r->n_threads, l->r->check};
+    if (code == REATTN_OK && l->r->check)
         code = bench_check_select(&check, err);
-    if (code == REATTN_OK && b->r->dump)
-        code = bench_dump(&check, b->r->dump, err);
+    if (code == REATTN_OK && l->r->dump)
+        code = bench_dump(&check, l->r->dump, err);
     free_line(b);
-    if (code != REATTN_OK)
-        return code;
-    bench_roof_measure(&b->roof);
-    if (!b->r->json && b->n_rows == 0)
-        print_head(b);
-    if (!b->r->json)
-        print_row(b, row);
-    b->n_rows++;
-    return REATTN_OK;
+    if (code == REATTN_OK)
+        bench_roof_measure(&b->roof);
+    return code;
 }
 
-/* All lines of one store. */
-static int measure_store(bench *b, int type_k, int type_v, int64_t keys, reattn_error *err)
+static int open_store(void *ctx, reattn_error *err)
 {
-    uint64_t touched = (uint64_t)scan_bytes(type_k, b->shape->D) * (uint64_t)b->shape->Hk * (uint64_t)keys;
-    int code = bench_data_store(b->data, type_k, type_v, keys, touched, &b->store, &b->n_layer, err);
-    if (code != REATTN_OK)
-        return code;
-    b->keys = keys;
-    for (int i = 0; i < b->r->n_queries && code == REATTN_OK; i++) {
-        b->T = b->r->queries[i];
-        code = measure_line(b, type_k, err);
-    }
+    bench *b = ctx;
+    const bench_lines *l = &b->l;
+    uint64_t touched = (uint64_t)scan_bytes(l->type_k, l->shape->D) * (uint64_t)l->shape->Hk * (uint64_t)l->keys;
+    return bench_data_store(l->data, l->type_k, l->type_v, l->keys, touched, &b->store, &b->n_layer, err);
+}
+
+static void close_store(void *ctx)
+{
+    bench *b = ctx;
     reattn__store_free(b->store);
-    return code;
+    b->store = NULL;
 }
 
 static int verdict(const bench *b, reattn_error *err)
 {
-    for (const row *r = b->rows; r < b->rows + b->n_rows; r++) {
+    for (const row *r = b->l.rows, *end = r + b->l.n_rows; r < end; r++) {
         if (!r->equal)
             return reattn__fail(err, REATTN_E_INTERNAL,
-                                "top-%d of %lld %s keys and %lld queries is not what the law says", b->r->top_k,
+                                "top-%d of %lld %s keys and %lld queries is not what the law says", b->l.r->top_k,
                                 (long long)r->keys, r->type, (long long)r->queries);
-        for (const row *o = b->rows; o < r; o++)
+        for (const row *o = b->l.rows; o < r; o++)
             if (o->queries == r->queries && o->type == r->type && o->keys >= STEADY && r->scratch > o->scratch)
                 return reattn__fail(err, REATTN_E_INTERNAL,
                                     "scratch grows with the keys: %zu bytes for %lld, %zu bytes for %lld", o->scratch,
@@ -312,9 +273,9 @@ static int verdict(const bench *b, reattn_error *err)
 
 static int print_json(const bench *b, reattn_error *err)
 {
-    const reattn__layer *s = b->shape;
+    const reattn__layer *s = b->l.shape;
     json_t *rows = json_array();
-    for (const row *r = b->rows; r < b->rows + b->n_rows; r++)
+    for (const row *r = b->l.rows, *end = r + b->l.n_rows; r < end; r++)
         json_array_append_new(
             rows,
             json_pack("{s:I, s:I, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:b}", "keys",
@@ -325,46 +286,40 @@ static int print_json(const bench *b, reattn_error *err)
                       "rescored_share", r->rescored, "max_ms", r->max_ms, "over_max", r->ms / r->max_ms - 1,
                       "scratch_bytes", (json_int_t)r->scratch, "equal", (int)r->equal));
     json_t *object = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:f, s:f, s:o}", "bench", "select",
-                               "keys_of", bench_data_name(b->data), "cpu_level", reattn_cpu_level(), "threads",
-                               b->r->n_threads, "heads", s->H, "kv_heads", s->Hk, "head_dim", s->D, "top_k",
-                               b->r->top_k, "seeded", (int)b->r->seeded, "read_gb_per_second", b->roof.read * 1e-9,
+                               "keys_of", bench_data_name(b->l.data), "cpu_level", reattn_cpu_level(), "threads",
+                               b->l.r->n_threads, "heads", s->H, "kv_heads", s->Hk, "head_dim", s->D, "top_k",
+                               b->l.r->top_k, "seeded", (int)b->l.r->seeded, "read_gb_per_second", b->roof.read * 1e-9,
                                "peak_gflop_per_second", b->roof.flops * 1e-9, "rows", rows);
     return bench_print_json(object, err);
 }
 
-static int measure(bench *b, reattn_error *err)
+static int start(void *ctx, reattn_error *err)
 {
-    const bench_request *r = b->r;
-    int code = bench_data_open(r, &b->data, err);
-    if (code == REATTN_OK)
-        code = bench_roof_open(&b->roof, r->n_threads, err);
-    if (code != REATTN_OK)
-        return code;
-    b->shape = bench_data_shape(b->data);
-    b->rows = calloc((size_t)(r->n_keys * r->n_queries * r->n_types), sizeof *b->rows);
-    if (!b->rows)
-        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
-    for (int i = 0; i < r->n_types && code == REATTN_OK; i++)
-        for (int j = 0; j < r->n_keys && code == REATTN_OK; j++)
-            code = measure_store(b, r->types_k[i], r->types_v[i], r->keys[j], err);
-    if (code != REATTN_OK)
-        return code;
-    if (r->json)
+    bench *b = ctx;
+    return bench_roof_open(&b->roof, b->l.r->n_threads, err);
+}
+
+static int finish(void *ctx, reattn_error *err)
+{
+    bench *b = ctx;
+    int code = REATTN_OK;
+    if (b->l.r->json)
         code = print_json(b, err);
     else
         printf("\nthis machine: reads %.1f GB/s, %.1f GFLOP/s of f32\n", b->roof.read * 1e-9, b->roof.flops * 1e-9);
     return code == REATTN_OK ? verdict(b, err) : code;
 }
 
+static void stop(void *ctx)
+{
+    bench_roof_close(&((bench *)ctx)->roof);
+}
+
 int bench_select(const bench_request *request, reattn_error *err)
 {
-    bench_request r = *request;
-    bench b = {.r = &r};
-    if (r.n_threads == 0)
-        r.n_threads = reattn__cores();
-    int code = measure(&b, err);
-    free(b.rows);
-    bench_roof_close(&b.roof);
-    bench_data_close(b.data);
-    return code;
+    static const bench_kind kind = {sizeof(row), start, open_store, measure_line, print_row, close_store, finish, stop};
+    bench b = {0};
+    if (request->cuda)
+        return bench_cuda_select(request, err);
+    return bench_lines_run(request, &kind, &b, err);
 }

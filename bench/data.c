@@ -157,21 +157,27 @@ static int layers_for(const bench_data *data, uint64_t touched, uint64_t taken)
     return (int)REATTN__MAX(1, REATTN__MIN(REATTN__MIN(wanted, room), most));
 }
 
+void bench_data_rows(const bench_data *data, int layer, int64_t first, int64_t count, float *k, float *v)
+{
+    int64_t nk = (int64_t)data->shape.Hk * data->shape.D, nv = (int64_t)data->shape.Hk * data->shape.Dv;
+    if (data->text)
+        bench_data_dense(bench_text_store(data->text), &data->shape, layer, first, count, k, v);
+    for (int64_t t = 0; t < count && !data->text; t++) {
+        uint64_t state = stream(data, KEYS, layer, first + t);
+        draw(&state, data->k_mean, data->k_size, nk, k + t * nk);
+        draw(&state, NULL, NULL, nv, v + t * nv);
+    }
+}
+
 static int fill_layer(const bench_data *data, reattn__store *store, int layer, int64_t n, float *rows,
                       reattn_error *err)
 {
-    int64_t nk = (int64_t)data->shape.Hk * data->shape.D, nv = (int64_t)data->shape.Hk * data->shape.Dv;
+    int64_t nk = (int64_t)data->shape.Hk * data->shape.D;
     int code = REATTN_OK;
     for (int64_t first = 0; first < n && code == REATTN_OK; first += REATTN__PAGE) {
         int64_t count = REATTN__MIN((int64_t)REATTN__PAGE, n - first);
         float *k = rows, *v = rows + count * nk;
-        if (data->text)
-            bench_data_dense(bench_text_store(data->text), &data->shape, layer, first, count, k, v);
-        for (int64_t t = 0; t < count && !data->text; t++) {
-            uint64_t state = stream(data, KEYS, layer, first + t);
-            draw(&state, data->k_mean, data->k_size, nk, k + t * nk);
-            draw(&state, NULL, NULL, nv, v + t * nv);
-        }
+        bench_data_rows(data, layer, first, count, k, v);
         code = reattn__store_append(store, layer, count, k, v, err);
     }
     return code;

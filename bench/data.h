@@ -15,6 +15,8 @@ const reattn__layer *bench_data_shape(const bench_data *data);
 /* "synthetic, seed 1", or the text's name. */
 const char *bench_data_name(const bench_data *data);
 
+/* Keys [count][Hk][D] and values [count][Hk][Dv] of a layer, from token `first`; in any order, the same each time. */
+void bench_data_rows(const bench_data *data, int layer, int64_t first, int64_t count, float *k, float *v);
 /* A store of the first n tokens, in so many layers that `touched` bytes of each make up much more than the caches hold:
  * a call on one layer after the other then finds none of its keys there, as in a model. */
 int bench_data_store(const bench_data *data, int type_k, int type_v, int64_t n, uint64_t touched, reattn__store **out,

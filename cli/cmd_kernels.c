@@ -83,10 +83,13 @@ static int measure(const options *opt, int (*bench)(const bench_request *, reatt
                        .seeded = opt->seeded,
                        .check = opt->check,
                        .dump = opt->dump,
+                       .cuda = !strcmp(opt->device, "cuda"),
                        .repeats = (int)opt->repeats,
                        .n_threads = (int)opt->threads,
                        .json = opt->json};
     int rc = read_lists(opt, &l, &r);
+    if (!rc && !r.cuda && strcmp(opt->device, "cpu"))
+        rc = cli_fail(EXIT_USAGE, "--device %s: it is cpu or cuda", opt->device);
     if (!rc && opt->n_files && !opt->model)
         rc = cli_fail(EXIT_USAGE, "-f needs a model whose keys for the text are taken: -m FILE");
     if (!rc && opt->model)

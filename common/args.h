@@ -84,7 +84,7 @@ struct options {
     const char *policies, *depths, *csv_file;
     int64_t bench_prompt, bench_predict, repeats, synthetic;
     bool native_variants;
-    const char *keys, *queries, *types_k, *types_v;
+    const char *keys, *queries, *types_k, *types_v, *device;
     int64_t heads, kv_heads, head_dim, scope, hits, threads, data_seed;
     bool seeded;
     const char *check;

@@ -16,6 +16,18 @@ grep -qE '^ +300 \| +2 \| split/f16 .* [0-9.]+e-0[4-9]$' out || complain "$what:
 
 fails 2 '--keys 100 are fewer than --scope 128' bench attend --keys 100,4K --scope 128
 fails 2 '--queries 200 are more than the last 140 tokens' bench attend --keys 300 --scope 300 --queries 200
+
+fails 2 '--device gpu: it is cpu or cuda' bench attend --device gpu
+# On a GPU, or without one a word about that.
+device=(bench attend --device cuda --keys 600 --scope 256 --queries 1,20 -r 2 --json)
+if "$REATTN" "${device[@]}" >out 2>err; then
+    run 0 "${device[@]}"
+    holds out 'all(0 < r["error"] < 2 ** -10 and r["ms"] > 0 for r in d["rows"]) and len(d["rows"]) == 2'
+    holds out 'all(abs(r["gb_per_second"] * r["ms"] * 1e6 - 3 * 256 * 256) < 1 for r in d["rows"])'
+    fails 2 'keys and values are f16' bench attend --device cuda --keys 300 --scope 256 --queries 1 -ctk q8_0
+else
+    fails 1 '--device cuda: ' "${device[@]}"
+fi
 need_model
 
 run 0 bench attend -m "$model" --keys 300 --scope 256 --queries 1 --json

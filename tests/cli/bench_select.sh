@@ -37,6 +37,18 @@ fails 2 'must be one of' bench select -ctk f16,f12
 fails 2 'q8_0 needs a multiple of 32' bench select --dim 40 -ctk q8_0
 fails 2 'there is no option --local' bench select --local 64
 fails 2 '-f needs a model' bench select -f text.txt
+fails 2 '--device gpu: it is cpu or cuda' bench select --device gpu
+
+# On a GPU, or without one a word about that.
+device=(bench select --device cuda --keys 300,3000 --queries 1,20 -ctk f16,split -r 2 --json)
+if "$REATTN" "${device[@]}" >out 2>err; then
+    run 0 "${device[@]}"
+    holds out 'len(d["rows"]) == 8 and all(r["equal"] and r["ms"] > 0 for r in d["rows"])'
+    holds out 'all(abs(r["gb_per_second"] * r["ms"] * 1e6 - 3 * r["keys"] * r["bytes_per_key"]) < 1 for r in d["rows"])'
+    fails 2 '--seeds, --check and --dump go with --device cpu' bench select --device cuda --seeds
+else
+    fails 1 '--device cuda: ' "${device[@]}"
+fi
 need_model
 
 # Real keys: those that the model has for a text.
