@@ -90,10 +90,11 @@ static int check_law(bench *b, int layer, bool *equal, reattn_error *err)
 {
     const bench_lines *l = &b->l;
     layer_keys keys = {b, layer};
+    const float *q = b->q + layer * l->T * l->shape->H * l->shape->D;
     int code = search(b, layer, b->q, l->r->top_k, b->seeds, b->hits, NULL, &b->work, err);
     return code ? code
-                : bench_law_select(l->shape, b->q + layer * l->T * l->shape->H * l->shape->D, l->T, l->keys, l->r->top_k,
-                                   l->r->n_threads, read_keys, &keys, b->hits, equal, err);
+                : bench_law_select(l->shape, q, l->T, l->keys, l->r->top_k, l->r->n_threads, read_keys, &keys, b->hits,
+                                   equal, err);
 }
 
 /* ------------------------------------------------------------------------------------------- measure --------- */

@@ -14,7 +14,8 @@
 #include "cuda/turns.h"
 #include "device.h"
 
-/* One query is attended to in f32. Many are rotated with their keys and rounded to half precision: twice what that loses. */
+/* One query is attended to in f32. Many are rotated with their keys and rounded to half precision: twice what that
+ * loses. */
 static double tolerance_of(int64_t queries)
 {
     return queries == 1 ? 1e-4 : 0x1p-10;
@@ -85,7 +86,8 @@ static int open_keys(void *ctx, reattn_error *err)
     if ((l->type_k != REATTN_F16 && l->type_k != REATTN_SPLIT) || l->type_v != REATTN_F16)
         return reattn__fail(err, REATTN_E_ARG, "--device cuda: keys and values are f16: -ctk f16 -ctv f16");
     if (s->Dv != s->D)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED, "--device cuda: keys of %d, values of %d dimensions", s->D, s->Dv);
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "--device cuda: keys of %d, values of %d dimensions", s->D,
+                            s->Dv);
     int code = bench_device_rows(l, &b->k, &b->v, err);
     if (code == REATTN_OK)
         code = put_scope(b, err);
@@ -176,8 +178,8 @@ static int measure_line(void *ctx, reattn_error *err)
     void *on_device = NULL, *out = NULL, *work = NULL;
     b->args.T = l->T;
     b->args.work_bytes = reattn__cuda_attend_bytes(&b->args);
-    int code = q ? bench_data_queries(l->data, 0, l->T, false, q, err)
-                 : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    int code =
+        q ? bench_data_queries(l->data, 0, l->T, false, q, err) : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     if (code == REATTN_OK)
         code = bench_device_put(&on_device, q, values * sizeof *q, err);
     if (code == REATTN_OK)
@@ -201,12 +203,12 @@ static void print_row(void *ctx)
     const reattn_session_params *p = &b->scope;
     const row *r = (const row *)b->l.rows + b->l.n_rows;
     if (b->l.n_rows == 0)
-        printf("attend: %s, on %s\n%d query heads, %d KV heads, head size %d, f16, scope %lld + %lld x %lld + %lld = %lld "
-               "keys, median of at least %d calls, the cache overwritten before each\n\n"
-               "    keys | queries |       ms | B/key |   GB/s | %%copy | TFLOP/s | scratch KiB | error\n",
-               bench_data_name(b->l.data), b->device.name, s->H, s->Hk, s->D, (long long)p->keep,
-               (long long)p->recall_max, (long long)p->recall_span, (long long)p->local, (long long)b->l.r->scope,
-               b->l.r->repeats);
+        printf(
+            "attend: %s, on %s\n%d query heads, %d KV heads, head size %d, f16, scope %lld + %lld x %lld + %lld = %lld "
+            "keys, median of at least %d calls, the cache overwritten before each\n\n"
+            "    keys | queries |       ms | B/key |   GB/s | %%copy | TFLOP/s | scratch KiB | error\n",
+            bench_data_name(b->l.data), b->device.name, s->H, s->Hk, s->D, (long long)p->keep, (long long)p->recall_max,
+            (long long)p->recall_span, (long long)p->local, (long long)b->l.r->scope, b->l.r->repeats);
     printf("%8lld | %7lld | %8.4f | %5.0f | %6.0f | %5.1f | %7.2f | %11.1f | %.1e%s\n", (long long)r->keys,
            (long long)r->queries, r->ms, r->key_bytes, r->bytes_rate * 1e-9, 100 * r->bytes_rate / b->device.copy,
            r->flop_rate * 1e-12, (double)r->scratch / 1024, r->error,
@@ -227,8 +229,8 @@ static int print_json(const bench *b, reattn_error *err)
                             (json_int_t)r->scratch, "error", isfinite(r->error) ? json_real(r->error) : json_null()));
     return bench_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:f, s:o}", "bench", "attend", "keys_of",
                                       bench_data_name(b->l.data), "device", b->device.name, "heads", s->H, "kv_heads",
-                                      s->Hk, "head_dim", s->D, "scope", (json_int_t)b->l.r->scope,
-                                      "copy_gb_per_second", b->device.copy * 1e-9, "rows", rows),
+                                      s->Hk, "head_dim", s->D, "scope", (json_int_t)b->l.r->scope, "copy_gb_per_second",
+                                      b->device.copy * 1e-9, "rows", rows),
                             err);
 }
 
@@ -242,7 +244,8 @@ static int finish(void *ctx, reattn_error *err)
         printf("\nthis device: copies %.0f GB/s, read and written\n", b->device.copy * 1e-9);
     for (const row *r = b->l.rows, *end = r + b->l.n_rows; r < end && code == REATTN_OK; r++)
         if (!(r->error <= tolerance_of(r->queries)))
-            code = reattn__fail(err, REATTN_E_INTERNAL, "attention of %lld queries differs from the law by %.1e, more than %.0e",
+            code = reattn__fail(err, REATTN_E_INTERNAL,
+                                "attention of %lld queries differs from the law by %.1e, more than %.0e",
                                 (long long)r->queries, r->error, tolerance_of(r->queries));
     return code;
 }

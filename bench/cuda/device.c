@@ -119,8 +119,8 @@ int bench_device_read(const void *rows, int64_t first, int64_t count, float *out
     return code == cudaSuccess ? REATTN_OK : REATTN_E_INTERNAL;
 }
 
-int bench_device_time(bench_device *d, int repeats, int (*call)(void *ctx, reattn_error *err), void *ctx,
-                      double *ms, reattn_error *err)
+int bench_device_time(bench_device *d, int repeats, int (*call)(void *ctx, reattn_error *err), void *ctx, double *ms,
+                      reattn_error *err)
 {
     static bench_clock clock;
     int rc = REATTN_OK;

@@ -153,8 +153,8 @@ static int measure_line(void *ctx, reattn_error *err)
     void *on_device = NULL, *hits = NULL, *work = NULL;
     b->args.T = l->T;
     b->args.work_bytes = reattn__cuda_select_bytes(&b->args);
-    int code = q ? bench_data_queries(l->data, 0, l->T, false, q, err)
-                 : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    int code =
+        q ? bench_data_queries(l->data, 0, l->T, false, q, err) : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     if (code == REATTN_OK)
         code = bench_device_put(&on_device, q, (size_t)(pairs * s->D) * sizeof *q, err);
     if (code == REATTN_OK)
@@ -193,13 +193,13 @@ static int print_json(const bench *b, reattn_error *err)
     const reattn__layer *s = b->l.shape;
     json_t *rows = json_array();
     for (const row *r = b->l.rows, *end = r + b->l.n_rows; r < end; r++)
-        json_array_append_new(
-            rows, json_pack("{s:I, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:b}", "keys",
-                            (json_int_t)r->keys, "queries", (json_int_t)r->queries, "type", r->type, "ms", r->ms,
-                            "bytes_per_key", r->key_bytes, "gb_per_second", r->bytes_rate * 1e-9, "copy_share",
-                            r->bytes_rate / b->device.copy, "tflop_per_second", r->flop_rate * 1e-12,
-                            "candidates_per_row", r->candidates, "law_rows", (json_int_t)r->law_rows, "scratch_bytes",
-                            (json_int_t)r->scratch, "equal", (int)r->equal));
+        json_array_append_new(rows, json_pack("{s:I, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:b}", "keys",
+                                              (json_int_t)r->keys, "queries", (json_int_t)r->queries, "type", r->type,
+                                              "ms", r->ms, "bytes_per_key", r->key_bytes, "gb_per_second",
+                                              r->bytes_rate * 1e-9, "copy_share", r->bytes_rate / b->device.copy,
+                                              "tflop_per_second", r->flop_rate * 1e-12, "candidates_per_row",
+                                              r->candidates, "law_rows", (json_int_t)r->law_rows, "scratch_bytes",
+                                              (json_int_t)r->scratch, "equal", (int)r->equal));
     return bench_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:o}", "bench", "select", "keys_of",
                                       bench_data_name(b->l.data), "device", b->device.name, "heads", s->H, "kv_heads",
                                       s->Hk, "head_dim", s->D, "top_k", b->l.r->top_k, "copy_gb_per_second",
@@ -217,8 +217,9 @@ static int finish(void *ctx, reattn_error *err)
         printf("\nthis device: copies %.0f GB/s, read and written\n", b->device.copy * 1e-9);
     for (const row *r = b->l.rows, *end = r + b->l.n_rows; r < end && code == REATTN_OK; r++)
         if (!r->equal)
-            code = reattn__fail(err, REATTN_E_INTERNAL, "top-%d of %lld %s keys and %lld queries is not what the law says",
-                                b->l.r->top_k, (long long)r->keys, r->type, (long long)r->queries);
+            code =
+                reattn__fail(err, REATTN_E_INTERNAL, "top-%d of %lld %s keys and %lld queries is not what the law says",
+                             b->l.r->top_k, (long long)r->keys, r->type, (long long)r->queries);
     return code;
 }
 
