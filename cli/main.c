@@ -27,9 +27,9 @@ static const command bench_tasks[] = {
     {"bench attend", BENCH_ATTEND, cmd_bench_attend, "speed of attention over a scope", "[OPTIONS]",
      "Fills a store and times attention over a scope of it: the first keys, spans, the last\n"
      "keys, next to what this machine can read and compute, and checks the result.",
-     "  reattn bench attend --queries 1,512\n"
-     "  reattn bench attend -m model.gguf --scope 4096 -ctk q8_0 -ctv q8_0\n"
-     "  reattn bench attend --device cuda --queries 1,512\n",
+     "  reattn bench attend --keys 32K --queries 1,512\n"
+     "  reattn bench attend -m model.gguf --keys 32K --scope 4096 -ctk q8_0 -ctv q8_0\n"
+     "  reattn bench attend --device cuda --keys 32K --queries 1,512\n",
      NULL},
     {"bench plot", BENCH_PLOT, cmd_bench_plot, "a picture of what e2e measured", "FILE.csv -o FILE.svg",
      "Draws decode and prompt speed of all policies over the tokens held, from a file that\n"
