@@ -73,7 +73,7 @@ static void automatic(void **state)
             int64_t scope = p.keep + p.recall_max * p.recall_span + p.local;
             assert_true(scope <= N && p.local > 0 && p.chunk <= p.local);
             assert_int_equal(p.recall_from, preset ? 1 : scope);
-            if (N == 8192) assert_int_equal(scope, preset ? 8192 : 5120);
+            if (N == 8192) assert_int_equal(scope, preset ? 8192 : 4608);
             again = p;
             assert_int_equal(reattn__params_resolve(&again, N, &err), 0);
             assert_memory_equal(&again, &p, sizeof p);
