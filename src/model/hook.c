@@ -28,9 +28,7 @@ void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
     h->awaited = h->last;
     h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
     if (h->sources == 0 && h->n_compared > 0) h->sources = h->n_same == h->n_compared ? 1 : -1;
-    h->single = h->one && h->on && h->sources > 0;
-    h->late = h->one && !h->on && h->sources > 0;
-    h->gone = false;
+    h->single = h->one && h->sources > 0;
     h->node_q = h->node_k = h->node_v = NULL;
     h->buffer = NULL;
     h->code = REATTN_OK;
@@ -61,15 +59,6 @@ static bool writes_over(const struct ggml_tensor *t, const struct ggml_tensor *p
     return part && t != part && !view && t->data == part->data;
 }
 
-/* Whether computing a node changes memory in which a part lies. */
-static bool lies_over(const struct ggml_tensor *t, const struct ggml_tensor *part)
-{
-    const char *a = t->data, *b = part ? part->data : NULL;
-    bool view = t->op == GGML_OP_NONE || t->op == GGML_OP_VIEW || t->op == GGML_OP_RESHAPE || t->op == GGML_OP_PERMUTE ||
-                t->op == GGML_OP_TRANSPOSE;
-    return b && t != part && !view && a < b + ggml_nbytes(part) && b < a + ggml_nbytes(t);
-}
-
 /* Called as nodes are announced. The parts are noted; of one token they are read at the last. (Phi 3 scales q in place.) */
 static bool wanted(reattn__hook *h, struct ggml_tensor *t)
 {
@@ -79,20 +68,17 @@ static bool wanted(reattn__hook *h, struct ggml_tensor *t)
         (kind != 'v' && writes_over(t, h->node_v)))
         h->written = true;
     if (part && h->written) h->overwritten = true;
-    if ((kind != 'q' && lies_over(t, h->node_q)) || (kind != 'k' && lies_over(t, h->node_k)) ||
-        (kind != 'v' && lies_over(t, h->node_v)))
-        h->gone = true;
     if (kind == 'q') h->node_q = t;
     if (kind == 'k') h->node_k = t;
     if (kind == 'v') h->node_v = t;
-    if (kind == 'a' && (!h->one || h->on)) {
+    if (kind == 'a') {
         h->node_q = h->node_k = h->node_v = NULL;
         h->written = false;
     }
     if (kind == 's') return h->scores != NULL;
     if (h->single && kind == 'q') h->layer = reattn__node_layer(t, "Qcur-");
     if (h->single && on_device(h, kind, t)) return kind == 'a';
-    if (h->one) return kind == 'a' || (kind == h->last && !h->late);
+    if (h->one) return kind == 'a' || kind == h->last;
     /* Its memory is the layer's until the cache has it, which is after the last part. */
     if (kind == 'v' && on_device(h, kind, t) && reattn__hook_early(h)) return false;
     return kind != 0;
@@ -251,47 +237,12 @@ static int take_parts(reattn__hook *h)
     return code;
 }
 
-/* Whether a single token's parts are still there at the attention of its layer: it counts the layers where they are. */
-static int compare_late(reattn__hook *h)
-{
-    size_t n[] = {(size_t)(h->H * h->D), (size_t)(h->Hk * h->D), (size_t)h->Dv};
-    float *x = reattn__buffer_need(&h->compare, (n[0] + n[1] + n[2]) * sizeof *x);
-    if (!x) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory");
-    reattn__buffer *const parts[] = {&h->q, &h->k, &h->v};
-    for (int i = 0; i < 3; x += n[i++]) memcpy(x, parts[i]->data, n[i] * sizeof *x);
-    int code = take_parts(h);
-    bool same = !h->gone;
-    x = h->compare.data;
-    for (int i = 0; i < 3; x += n[i++]) same = same && memcmp(x, parts[i]->data, n[i] * sizeof *x) == 0;
-    h->n_compared++;
-    h->n_same += same;
-    x = h->compare.data;
-    for (int i = 0; i < 3; x += n[i++]) memcpy(parts[i]->data, x, n[i] * sizeof *x);
-    return code;
-}
-
-/* A single token's layer at its attention: takes the parts there, or sees whether it could. */
-static int take_late(reattn__hook *h)
-{
-    int code = REATTN_OK;
-    if (h->late && h->gone)
-        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d lies in another way than with the token before",
-                            h->layer + 1);
-    if (h->late) code = take_parts(h);
-    else if (h->sources == 0 && h->has_q && h->has_k && h->has_v) code = compare_late(h);
-    h->node_q = h->node_k = h->node_v = NULL;
-    h->written = h->gone = false;
-    return code;
-}
-
 static int take_node(reattn__hook *h, struct ggml_tensor *node)
 {
     int kind = kind_of(node);
     if (on_device(h, kind, node)) return reattn__hook_take_device(h, kind, node);
     if (kind == 's') return h->has_q ? h->scores(h, node) : REATTN_OK;
     if (kind != 'a') return h->one ? take_parts(h) : reattn__hook_take_part(h, kind, node);
-    int code = h->one && !h->on ? take_late(h) : REATTN_OK;
-    if (code != REATTN_OK) return code;
     if (!h->has_q || !h->has_k || !h->has_v)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
                             "layer %d has no %s node of its own (no RoPE, MLA, or shared keys): only --policy native",

@@ -6,9 +6,7 @@
  *   Qcur-<l>, Kcur-<l>       as GGML_OP_ROPE: the source is what we want, the parameters say how the model rotates
  *   the attention's output   fused or apart (node.h), [T][H][Dv]: it is replaced
  * Each stop costs a decode step some 10 us. A single token at position 0 is not turned by RoPE, so there q and k
- * can be read from the nodes' outputs, all three at the last of them: two stops a layer instead of four. If nothing
- * is written over these outputs before attention has been computed, as is seen from where the nodes between lie, they
- * are read there, with one stop. The first such token is taken as above and compared.
+ * can be read from the nodes' outputs, all three at the last of them: two stops a layer instead of four.
  *
  * Nodes may lie in any backend's memory. A layer whose attention runs on the CPU gets arrays on the host, copied by
  * ggml where they lie elsewhere. A layer that a device engine has (src/device) is given to it where it lies: at the
@@ -52,8 +50,6 @@ struct reattn__hook {
     bool written;                /* something was written over a part of this layer; if then another part comes: */
     bool overwritten;            /* a part is overwritten before the last has come: stop at each */
     bool one;                    /* a single token: stop at the last only, for all three */
-    bool late;                   /* in all layers on the host, and they are still there at the attention: stop there only */
-    bool gone;                   /* something was written over a part of this layer before its attention has run */
     struct ggml_tensor *node_q, *node_k, *node_v; /* those announced in this layer */
     reattn__buffer q, k, v, out; /* [T][H][D], [T][Hk][D], [T][Hk][Dv], [T][H][Dv] */
     reattn__buffer staging;      /* a tensor that lies on a device */
