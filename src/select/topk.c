@@ -38,16 +38,6 @@ double reattn__scan_floor(const plan *p, int head, int64_t row)
     return least;
 }
 
-/* Seeds lie anywhere in memory: of a few queries all are asked for before the first is scored. */
-static void ask_for_seeds(const plan *p)
-{
-    const reattn__topk_args *a = p->a;
-    if (!a->seeds || !a->src.store || !p->few || a->against != REATTN__KEYS) return;
-    for (int64_t i = 0; i < a->T * a->H * a->top_k; i++)
-        if (a->seeds[i].pos >= a->lo && a->seeds[i].pos < a->hi)
-            reattn__store_ahead_key(a->src.store, a->src.layer, (int)(i / a->top_k % a->H / p->g), a->seeds[i].pos);
-}
-
 /* The law of four queries at once: four sums that do not wait for one another. */
 static void law_of_four(const float *const q[4], const float *k, int D, double out[4])
 {
@@ -151,7 +141,6 @@ int reattn__topk(const reattn__topk_args *a, reattn_error *err)
     unsigned char *base = reattn__buffer_need(a->work, bytes);
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: selection needs %zu bytes of scratch", bytes);
     place(&p, split, base);
-    ask_for_seeds(&p);
     /* A little work is done sooner than a thread is woken. */
     bool small = p.Hk * p.rows * (a->hi - a->lo) < 8 * KEYS_MIN;
     int n_threads = p.rows < 64 && !a->seeds ? 1 : a->n_threads;
