@@ -34,47 +34,37 @@ static void get_key(const reattn__split *keys, int D, int i, const float *mean, 
     for (int d = 0; d < D; d++) out[d * stride] = (mean ? mean[d] : 0) + scale * (float)n[d];
 }
 
-/* Rounds to the nearest integer of 15 bits, halves to the even one, without a call: |x| is at most a little over TOP. */
-static int32_t nearest(float x)
-{
-    const float magic = 12582912.0f; /* 1.5 * 2^23 */
-    int32_t n = (int32_t)((x + magic) - magic);
-    return n > TOP ? TOP : n < -TOP ? -TOP : n;
-}
-
 void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, const float *mean, reattn__split_bound *bound)
 {
     uint8_t *high = reattn__split_high(keys, D, i / REATTN__BLOCK);
     uint8_t low[512];
     int Dp = reattn__split_dp(D), lane = i % REATTN__BLOCK;
-    float rest[512] = {0}, top = 0;
-    int32_t n[512];
-    int64_t sum_high = 0, sum_low = 0;
-    double norm = 0;
+    float rest[512], top = 0;
+    double norm = 0, sum_high = 0, sum_low = 0;
     for (int d = 0; d < D; d++) {
         rest[d] = mean ? x[d] - mean[d] : x[d];
-        top = fabsf(rest[d]) > top ? fabsf(rest[d]) : top;
+        top = fmaxf(top, fabsf(rest[d]));
     }
     uint16_t bits = bf16_up(top / TOP);
     float scale = reattn__bf16_to_float(bits), inverse = scale > 0 ? 1.0f / scale : 0;
     reattn__split_scale(keys)[i] = bits;
-    for (int d = 0; d < Dp; d++) n[d] = nearest(rest[d] * inverse);
     for (int d = 0; d < Dp; d++) {
-        int h = (n[d] + 64) >> 7, l = n[d] - h * 128;
+        int n = d < D ? (int)fmaxf(-TOP, fminf(TOP, rintf(rest[d] * inverse))) : 0;
+        int h = (n + 64) >> 7, l = n - h * 128;
         high[place_high(d, lane)] = (uint8_t)(h + 128);
         low[d] = (uint8_t)(l + 64);
-        sum_high += (h * 128) * (h * 128);
-        sum_low += l * l;
-    }
-    for (int d = 0; d < D; d++) {
-        double value = (double)((mean ? mean[d] : 0) + scale * (float)n[d]);
-        norm += value * value;
+        sum_high += (double)(h * 128) * (h * 128);
+        sum_low += (double)l * l;
+        if (d < D) {
+            double value = (double)((mean ? mean[d] : 0) + scale * (float)n);
+            norm += value * value;
+        }
     }
     for (int d = 0; d < Dp; d += 32) pack_low(low + d, reattn__split_low(keys, D, i) + d / 8 * 7);
     /* Rounded up by more than the roundings here and of the conversion. */
     bound->norm = fmaxf(bound->norm, (float)(sqrt(norm) * (1 + 1e-6)));
-    bound->high = fmaxf(bound->high, (float)(sqrt((double)sum_high) * (1 + 1e-6)));
-    bound->low = fmaxf(bound->low, (float)(sqrt((double)sum_low) * (1 + 1e-6)));
+    bound->high = fmaxf(bound->high, (float)(sqrt(sum_high) * (1 + 1e-6)));
+    bound->low = fmaxf(bound->low, (float)(sqrt(sum_low) * (1 + 1e-6)));
 }
 
 void reattn__split_get(const reattn__split *keys, int D, int lo, int hi, const float *mean, float *out, int64_t stride)
