@@ -20,7 +20,6 @@ void reattn__turned_free(reattn__turned *t)
     free(t->block_of);
     free(t->used);
     free(t->filled);
-    free(t->done);
     free(t->fresh);
     reattn__free(t->keys);
     reattn__free(t->scales);
@@ -56,11 +55,10 @@ int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t 
         t->block_of = malloc((size_t)n * sizeof *t->block_of);
         t->used = calloc((size_t)n, sizeof *t->used);
         t->filled = malloc((size_t)n * sizeof *t->filled);
-        t->done = malloc((size_t)n * sizeof *t->done);
         t->fresh = malloc((size_t)n * sizeof *t->fresh);
         t->keys = reattn__alloc((size_t)n * (size_t)Hk * (size_t)Dh * 2 * BLOCK * sizeof *t->keys);
         t->scales = reattn__alloc((size_t)n * (size_t)Hk * BLOCK * sizeof *t->scales);
-        if (!t->block_of || !t->used || !t->filled || !t->done || !t->fresh || !t->keys || !t->scales) {
+        if (!t->block_of || !t->used || !t->filled || !t->fresh || !t->keys || !t->scales) {
             reattn__turned_free(t);
             return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the kept scope of a layer takes %.1f MiB",
                                 (double)reattn__turned_bytes(layer, n) / 1048576);
@@ -95,8 +93,6 @@ void reattn__turned_ask(reattn__turned *t, int64_t block, int64_t n_token)
     }
     t->used[slot] = t->step;
     if (t->filled[slot] == want) return;
-    /* A block that grew token by token has what it had; one that was rewound to fewer is done anew. */
-    t->done[slot] = t->filled[slot] < want ? t->filled[slot] : 0;
     t->filled[slot] = want;
     t->fresh[t->n_fresh++] = slot;
 }
@@ -117,24 +113,14 @@ static int fill_task(void *ctx, int64_t task, int worker)
     int head = (int)(task % t->Hk), pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
     int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1, D = reattn__store_shape(f->store, f->layer)->D;
     int64_t slot = t->fresh[task / t->Hk], token = t->block_of[slot] * BLOCK, pos = token % REATTN__PAGE;
-    int from = t->done[slot], n = t->filled[slot] - from;
-    int64_t at = head * t->n_slot + slot, Dh = t->Dh;
-    int16_t *out = t->keys + at * Dh * 2 * BLOCK, fresh[512 * BLOCK];
-    float k[512 * REATTN__TILE], scales[BLOCK];
+    float k[512 * REATTN__TILE];
     (void)worker;
-    if (n < BLOCK)
+    if (t->filled[slot] < BLOCK)
         for (int d = 0; d < D; d++) memset(k + d * REATTN__TILE, 0, BLOCK * sizeof *k);
-    /* Each key in its own lane: so it has the same bits whether its block was turned at once or grew. */
-    reattn__store_read_k(f->store, f->layer, head, token + from, n, k + from, REATTN__TILE);
+    reattn__store_read_k(f->store, f->layer, head, token, t->filled[slot], k, REATTN__TILE);
     cpu->rope(k, BLOCK, pairs, step, apart, f->rope->cos + pos, f->rope->sin + pos, f->rope->n_pos);
-    if (from == 0) {
-        cpu->pack_block(k, D, pairs, step, apart, out, t->scales + at * BLOCK);
-        return REATTN_OK;
-    }
-    cpu->pack_block(k, D, pairs, step, apart, fresh, scales);
-    for (int64_t h = 0; h < Dh; h++)
-        memcpy(out + (h * BLOCK + from) * 2, fresh + (h * BLOCK + from) * 2, (size_t)n * 2 * sizeof *out);
-    memcpy(t->scales + at * BLOCK + from, scales + from, (size_t)n * sizeof *scales);
+    int64_t at = head * t->n_slot + slot;
+    cpu->pack_block(k, D, pairs, step, apart, t->keys + at * t->Dh * 2 * BLOCK, t->scales + at * BLOCK);
     return REATTN_OK;
 }
 
@@ -142,8 +128,6 @@ void reattn__turned_fill(reattn__turned *t, const reattn__store *store, int laye
                          int n_threads)
 {
     filling f = {t, store, layer, rope};
-    for (int64_t i = 0; i < t->n_fresh; i++) /* they lie anywhere: asked for together */
-        for (int head = 0; head < t->Hk; head++) reattn__store_ahead(store, layer, head, t->block_of[t->fresh[i]] * BLOCK);
     int64_t tasks = t->n_fresh * t->Hk;
     reattn__parallel(tasks < 16 ? 1 : n_threads, tasks, fill_task, &f);
 }

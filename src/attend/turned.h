@@ -19,7 +19,6 @@ typedef struct reattn__turned {
     int64_t *block_of;  /* [n_slot] -1: free */
     uint64_t *used;     /* [n_slot] the last step that asked for it */
     int16_t *filled;    /* [n_slot] tokens of the block that were there when it was turned */
-    int16_t *done;      /* [n_slot] of these, what was turned before this step */
     int16_t *keys;      /* [Hk][n_slot][Dh][16][2]; a head's together, for long reads */
     float *scales;      /* [Hk][n_slot][16] */
     int64_t *fresh;     /* [n_slot] slots to fill in this step */

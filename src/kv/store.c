@@ -375,33 +375,6 @@ bool reattn__store_planes(const reattn__store *s, int layer, int head, int64_t a
     return true;
 }
 
-static void ahead(const void *from, size_t bytes)
-{
-    for (const char *at = from, *end = at + bytes; at < end; at += 64) __builtin_prefetch(at, 0, 2);
-}
-
-void reattn__store_ahead(const reattn__store *s, int layer, int head, int64_t at)
-{
-    if (s->type_k != REATTN_SPLIT) return;
-    const layer_store *ls = &s->layers[layer];
-    int D = ls->shape.D, i = (int)(at % REATTN__PAGE) / REATTN__BLOCK * REATTN__BLOCK;
-    reattn__split keys = split_of(ls, head, at);
-    ahead(reattn__split_high(&keys, D, i / REATTN__BLOCK), (size_t)reattn__split_dp(D) * REATTN__BLOCK);
-    ahead(reattn__split_low(&keys, D, i), reattn__split_low_bytes(D) * REATTN__BLOCK);
-    ahead(reattn__split_scale(&keys) + i, 1);
-}
-
-void reattn__store_ahead_key(const reattn__store *s, int layer, int head, int64_t at)
-{
-    if (s->type_k != REATTN_SPLIT) return;
-    const layer_store *ls = &s->layers[layer];
-    int D = ls->shape.D, i = (int)(at % REATTN__PAGE);
-    reattn__split keys = split_of(ls, head, at);
-    ahead(reattn__split_high(&keys, D, i / REATTN__BLOCK), (size_t)reattn__split_dp(D) * REATTN__BLOCK);
-    ahead(reattn__split_low(&keys, D, i), reattn__split_low_bytes(D));
-    ahead(reattn__split_scale(&keys) + i, 1);
-}
-
 const uint16_t *reattn__store_half_values(const reattn__store *s, int layer, int head, int64_t at)
 {
     return s->type_v == REATTN_F16 ? (const uint16_t *)row_v(&s->layers[layer], head, at) : NULL;

@@ -77,9 +77,6 @@ typedef struct reattn__planes {
 } reattn__planes;
 /* Those of the page of token `at`; false if keys are of another type. */
 bool reattn__store_planes(const reattn__store *store, int layer, int head, int64_t at, reattn__planes *out);
-/* Asks memory for the split keys of the block that holds token `at`: all of them, or the one key's. Does nothing for others. */
-void reattn__store_ahead(const reattn__store *store, int layer, int head, int64_t at);
-void reattn__store_ahead_key(const reattn__store *store, int layer, int head, int64_t at);
 /* The row of token `at` and those behind it in its page, if values are f16; else NULL. */
 const uint16_t *reattn__store_half_values(const reattn__store *store, int layer, int head, int64_t at);
 
