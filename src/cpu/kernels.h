@@ -120,10 +120,9 @@ typedef struct reattn__kernels {
     void (*scan_few)(const float *q, int n_row, const float *k, int n_key, int D, const float *thr, reattn__hit_fn hit,
                      void *ctx);
     void (*scan8)(const reattn__scan8 *scan);
-    /* The 15-bit integers 128 high + low of one split key, out [Dp]: key `lane` of the block at `high`; its low part. */
-    void (*split_key)(const uint8_t *high, int lane, const uint8_t *low, int Dp, int16_t *out);
-    /* Their product with a row of such integers, q [Dp], exact. */
-    int64_t (*dot15)(const uint8_t *high, int lane, const uint8_t *low, int Dp, const int16_t *q);
+    /* Products of one row of integers with the 15-bit integers of a block of split keys; exact but for the rounding of
+     * the result. sum as in a scan. */
+    void (*dot15)(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum, float out[16]);
     /* A block of split keys as f32: out[d * stride + i], i < 16. mean [D] or NULL. */
     void (*split_block)(const uint8_t *high, const uint8_t *low, const uint16_t *scale, const float *mean, int D, float *out,
                         int64_t stride);

@@ -484,7 +484,6 @@ const reattn__kernels NAME(reattn__kernels) = {
     .mass = NAME(mass),
     .mass_few = NAME(mass_few),
     .scan8 = NAME(scan8),
-    .split_key = NAME(split_key),
     .dot15 = NAME(dot15),
     .split_block = NAME(split_block),
     .turn_row = NAME(turn_row),

@@ -117,12 +117,12 @@ static void f16_block_scalar(const uint16_t *block, int D, float *out, int64_t s
 
 /* Value d of key i of a block's planes (kv/split.h says where it lies). */
 static int high_of(const uint8_t *high, int d, int i) { return high[(d / 4 * 16 + i) * 4 + d % 4] - 128; }
-static int low_of(const uint8_t *low, int d) /* of one key */
+static int low_of(const uint8_t *low, int d, int i)
 {
-    int value = 0;
-    low += d / 32 * 28;
-    if (d % 32 < 28) return (low[d % 32] & 0x7f) - 64;
-    for (int j = 0; j < 7; j++) value |= (low[(d % 32 - 28) * 7 + j] >> 7) << j;
+    int row = d % 32 / 4, value = 0;
+    const uint8_t *at = low + ((size_t)(d / 32 * 7 * 16 + i) * 4 + (size_t)(d % 4));
+    if (row < 7) return (at[row * 64] & 0x7f) - 64;
+    for (int j = 0; j < 7; j++) value |= (at[j * 64] >> 7) << j;
     return value - 64;
 }
 
@@ -132,40 +132,38 @@ static void scan8_scalar(const reattn__scan8 *s)
         const uint8_t *high = s->high + (size_t)b * (size_t)s->Dp * 16;
         for (int r = 0; r < s->n_row; r++) {
             const int8_t *q = s->q + (size_t)r * 2 * (size_t)s->Dp;
-            int32_t dots[16];
             unsigned keys = 0;
-            for (int i = 0; i < 16; i++) dots[i] = s->allow[r];
-            for (int d = 0; d < s->Dp; d++) {
-                int32_t x = s->planes == 2 ? q[d] * 128 + q[s->Dp + d] : q[d];
-                for (int i = 0; i < 16; i++) dots[i] += high_of(high, d, i) * x;
+            for (int i = 0; i < 16; i++) {
+                int32_t dot = s->allow[r];
+                for (int d = 0; d < s->Dp; d++)
+                    dot += high_of(high, d, i) * (s->planes == 2 ? q[d] * 128 + q[s->Dp + d] : q[d]);
+                float scale = reattn__bf16_to_float(s->scale[b * 16 + i]);
+                if ((float)dot * scale >= s->thr[r]) keys |= 1u << i;
             }
-            for (int i = 0; i < 16; i++)
-                if ((float)dots[i] * reattn__bf16_to_float(s->scale[b * 16 + i]) >= s->thr[r]) keys |= 1u << i;
             if (keys) s->hit(s->ctx, b, r, keys);
         }
     }
 }
 
-static void split_key_scalar(const uint8_t *high, int lane, const uint8_t *low, int Dp, int16_t *out)
+static void dot15_scalar(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum,
+                         float out[16])
 {
-    for (int d = 0; d < Dp; d++) out[d] = (int16_t)(high_of(high, d, lane) * 128 + low_of(low, d));
-}
-
-static int64_t dot15_scalar(const uint8_t *high, int lane, const uint8_t *low, int Dp, const int16_t *q)
-{
-    int64_t dot = 0;
-    for (int d = 0; d < Dp; d++) dot += (high_of(high, d, lane) * 128 + low_of(low, d)) * q[d];
-    return dot;
+    (void)sum;
+    for (int i = 0; i < 16; i++) {
+        int64_t dot = 0;
+        for (int d = 0; d < Dp; d++)
+            dot += (int64_t)(high_of(high, d, i) * 128 + low_of(low, d, i)) * (q[d] * 128 + q[Dp + d]);
+        out[i] = (float)dot;
+    }
 }
 
 static void split_block_scalar(const uint8_t *high, const uint8_t *low, const uint16_t *scale, const float *mean, int D,
                                float *out, int64_t stride)
 {
-    int low_bytes = (D + 31) / 32 * 28;
     for (int d = 0; d < D; d++)
         for (int i = 0; i < 16; i++)
-            out[d * stride + i] = (mean ? mean[d] : 0) + reattn__bf16_to_float(scale[i]) *
-                                      (float)(high_of(high, d, i) * 128 + low_of(low + (size_t)i * (size_t)low_bytes, d));
+            out[d * stride + i] = (mean ? mean[d] : 0) +
+                                  reattn__bf16_to_float(scale[i]) * (float)(high_of(high, d, i) * 128 + low_of(low, d, i));
 }
 
 static void turn_row_scalar(const float *q, const float *cos, const float *sin, int n_pair, int Dh, float factor,
@@ -245,7 +243,6 @@ const reattn__kernels reattn__kernels_scalar = {
     .mass = mass_scalar,
     .mass_few = mass_few_scalar,
     .scan8 = scan8_scalar,
-    .split_key = split_key_scalar,
     .dot15 = dot15_scalar,
     .split_block = split_block_scalar,
     .turn_row = turn_row_scalar,

@@ -27,6 +27,7 @@ INLINE unsigned reach(sums s, const uint16_t *scale, float thr)
     __m512 size = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)scale)), 16));
     return _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_cvtepi32_ps(s), size), _mm512_set1_ps(thr), _CMP_GE_OQ);
 }
+INLINE void store_sums(int32_t *out, sums s) { _mm512_storeu_si512(out, s); }
 enum { ROWS_MANY = 12, BLOCKS_MANY = 2 };
 #elif defined(__AVX2__)
 /* Sums of pairs of dimensions: keys 0 .. 3, 4 .. 7, ... in four vectors, two sums a key. */
@@ -77,6 +78,11 @@ INLINE unsigned reach(sums s, const uint16_t *scale, float thr)
     }
     return keys;
 }
+INLINE void store_sums(int32_t *out, sums s)
+{
+    _mm256_storeu_si256((__m256i *)out, join(s, 0));
+    _mm256_storeu_si256((__m256i *)(out + 8), join(s, 1));
+}
 enum { ROWS_MANY = 2, BLOCKS_MANY = 1 };
 #elif defined(__ARM_FEATURE_DOTPROD)
 /* Keys 0 .. 3, 4 .. 7, ... The instruction wants signed bytes: 128 too much is one bit turned. */
@@ -123,6 +129,10 @@ INLINE unsigned reach(sums s, const uint16_t *scale, float thr)
     }
     return keys;
 }
+INLINE void store_sums(int32_t *out, sums s)
+{
+    for (int i = 0; i < 4; i++) vst1q_s32(out + 4 * i, s.s[i]);
+}
 enum { ROWS_MANY = 4, BLOCKS_MANY = 1 };
 #else
 typedef struct sums {
@@ -158,6 +168,7 @@ INLINE unsigned reach(sums s, const uint16_t *scale, float thr)
     for (int i = 0; i < KEYS; i++) keys |= (unsigned)((float)s.s[i] * reattn__bf16_to_float(scale[i]) >= thr) << i;
     return keys;
 }
+INLINE void store_sums(int32_t *out, sums s) { memcpy(out, s.s, sizeof s.s); }
 enum { ROWS_MANY = 2, BLOCKS_MANY = 1 };
 #endif
 
@@ -176,7 +187,7 @@ INLINE void scan8_block(const reattn__scan8 *s, int row, int R, int block, int B
     }
     for (int d = 0; d < s->Dp; d += 4, k += 4 * KEYS) {
         bytes at[2];
-        if (planes == 2) __builtin_prefetch(k + 8 * (int64_t)s->Dp * KEYS, 0, 2); /* few rows wait for memory */
+        if (planes == 2) __builtin_prefetch(k + 4 * (int64_t)s->Dp * KEYS, 0, 2); /* few rows wait for memory */
         for (int b = 0; b < B; b++) at[b] = bytes_at(k + (int64_t)b * s->Dp * KEYS, 1);
 #pragma GCC unroll 12
         for (int r = 0; r < R; r++) {
@@ -228,80 +239,61 @@ static void NAME(scan8)(const reattn__scan8 *s)
     }
 }
 
-/* Low parts + 64 of 32 dimensions of one key, from 28 bytes (kv/split.h). */
-#ifdef __AVX2__
-INLINE __m256i low_of_key(const uint8_t *low)
-{
-    __m128i a = _mm_loadu_si128((const void *)low), b = _mm_loadu_si128((const void *)(low + 12));
-    uint32_t top = (uint32_t)_mm_movemask_epi8(a) | (uint32_t)_mm_movemask_epi8(b) >> 4 << 16;
-    uint32_t last = (top & 127) | (top >> 7 & 127) << 8 | (top >> 14 & 127) << 16 | (top >> 21 & 127) << 24;
-    b = _mm_insert_epi32(_mm_srli_si128(b, 4), (int)last, 3);
-    return _mm256_and_si256(_mm256_set_m128i(b, a), _mm256_set1_epi8(0x7f));
-}
-#endif
+/* Low rows 0 .. 7 of 32 dimensions, [8][16][4], each byte + 64. */
 INLINE void open_low(const uint8_t *low, uint8_t *out)
 {
-#ifdef __AVX2__
-    _mm256_storeu_si256((void *)out, low_of_key(low));
-#else
-    for (int i = 0; i < 4; i++) out[28 + i] = 0;
-    for (int j = 0; j < 28; j++) {
-        out[j] = low[j] & 0x7f;
-        out[28 + j / 7] |= (uint8_t)(low[j] >> 7 << j % 7);
+#if defined(__AVX512F__)
+    const __m512i seven = _mm512_set1_epi8(0x7f), one = _mm512_set1_epi8(1);
+    __m512i last = _mm512_setzero_si512();
+#pragma GCC unroll 7
+    for (int j = 0; j < 7; j++) {
+        __m512i x = _mm512_loadu_si512(low + 64 * j);
+        _mm512_storeu_si512(out + 64 * j, _mm512_and_si512(x, seven));
+        last = _mm512_or_si512(last, _mm512_slli_epi16(_mm512_and_si512(_mm512_srli_epi16(x, 7), one), (unsigned)j));
     }
+    _mm512_storeu_si512(out + 64 * 7, last);
+#else
+    uint8_t last[64] = {0};
+    for (int j = 0; j < 7; j++) {
+        for (int i = 0; i < 64; i++) {
+            out[64 * j + i] = low[64 * j + i] & 0x7f;
+            last[i] |= (uint8_t)(low[64 * j + i] >> 7 << j);
+        }
+    }
+    memcpy(out + 64 * 7, last, sizeof last);
 #endif
 }
 
-/* The integers of 32 dimensions of one key, `high` being at its first four. */
-INLINE void open_key(const uint8_t *high, const uint8_t *low, int16_t *out)
+static void NAME(dot15)(const uint8_t *high, const uint8_t *low, int Dp, const int8_t *q, const int32_t *sum, float out[16])
 {
-#ifdef __AVX2__
-    const __m256i rows = _mm256_setr_epi32(0, 64, 128, 192, 256, 320, 384, 448), rest = _mm256_set1_epi16(128 * 128 + 64);
-    __m256i h = _mm256_i32gather_epi32((const int *)high, rows, 1), l = low_of_key(low);
-    for (int i = 0; i < 2; i++) {
-        __m128i a = i ? _mm256_extracti128_si256(h, 1) : _mm256_castsi256_si128(h);
-        __m128i b = i ? _mm256_extracti128_si256(l, 1) : _mm256_castsi256_si128(l);
-        __m256i n = _mm256_add_epi16(_mm256_slli_epi16(_mm256_cvtepu8_epi16(a), 7), _mm256_cvtepu8_epi16(b));
-        _mm256_storeu_si256((void *)(out + 16 * i), _mm256_sub_epi16(n, rest));
+    /* high . high, the two mixed products, low . low; each exact in 32 bits. */
+    sums hh = sums_of(-EXCESS * sum[0]), mixed = sums_of(-64 * sum[0] - EXCESS * sum[1]), ll = sums_of(-64 * sum[1]);
+    int32_t a[KEYS], b[KEYS], c[KEYS];
+    uint8_t open[8 * 64];
+    for (int d = 0; d < Dp; d += 32, low += 7 * 64) {
+        open_low(low, open);
+        for (int j = 0; j < 8; j++, high += 4 * KEYS) {
+            const int8_t *qh = q + d + 4 * j, *ql = qh + Dp;
+            bytes h = bytes_at(high, 1), l = bytes_at(open + 64 * j, 0);
+            hh = dot4(hh, h, qh);
+            mixed = dot4(dot4(mixed, h, ql), l, qh);
+            ll = dot4(ll, l, ql);
+        }
     }
-#else
-    uint8_t h[32], l[32];
-    for (int j = 0; j < 8; j++) memcpy(h + 4 * j, high + 64 * j, 4);
-    open_low(low, l);
-    for (int d = 0; d < 32; d++) out[d] = (int16_t)(h[d] * 128 + l[d] - (128 * 128 + 64));
-#endif
-}
-
-static void NAME(split_key)(const uint8_t *high, int lane, const uint8_t *low, int Dp, int16_t *out)
-{
-    for (int d = 0; d < Dp; d += 32) open_key(high + d * KEYS + 4 * lane, low + d / 8 * 7, out + d);
-}
-
-static int64_t NAME(dot15)(const uint8_t *high, int lane, const uint8_t *low, int Dp, const int16_t *q)
-{
-    int16_t k[32];
-    int64_t all = 0;
-    for (int d = 0; d < Dp; d += 32) {
-        open_key(high + d * KEYS + 4 * lane, low + d / 8 * 7, k);
-        int32_t part[4] = {0}; /* eight products of 2^28 each fit */
-        for (int i = 0; i < 32; i++) part[i % 4] += k[i] * q[d + i];
-        for (int i = 0; i < 4; i++) all += part[i];
-    }
-    return all;
+    store_sums(a, hh);
+    store_sums(b, mixed);
+    store_sums(c, ll);
+    for (int i = 0; i < KEYS; i++) out[i] = (float)(16384.0 * a[i] + 128.0 * b[i] + c[i]);
 }
 
 static void NAME(split_block)(const uint8_t *high, const uint8_t *low, const uint16_t *scale, const float *mean, int D,
                               float *out, int64_t stride)
 {
-    uint8_t open[8 * 64]; /* as the high plane has it */
+    uint8_t open[8 * 64];
     float size[KEYS];
     for (int i = 0; i < KEYS; i++) size[i] = reattn__bf16_to_float(scale[i]);
     for (int d = 0; d < D; d += 4) { /* the four bytes of a key are one integer */
-        for (int i = 0; i < KEYS && d % 32 == 0; i++) {
-            uint8_t key[32];
-            open_low(low + ((size_t)i * (size_t)((D + 31) / 32) + (size_t)(d / 32)) * 28, key);
-            for (int j = 0; j < 8; j++) memcpy(open + 64 * j + 4 * i, key + 4 * j, 4);
-        }
+        if (d % 32 == 0) open_low(low + d / 32 * 7 * 64, open);
         for (int i = 0; i < KEYS; i += VL) {
             vi h, l;
             memcpy(&h, high + d / 4 * 64 + 4 * i, sizeof h);

@@ -16,28 +16,57 @@ static uint16_t bf16_up(float x)
     return x < 0x1p-100f ? 0 : (uint16_t)((bits >> 16) + ((bits & 0xffffu) != 0));
 }
 
-/* Where dimension d of a block's key lies in its high plane. */
+/* Where dimension d of a block's key lies in its high plane, and in its low plane if that has a row of its own. */
 static size_t place_high(int d, int lane) { return ((size_t)(d / 4) * REATTN__BLOCK + (size_t)lane) * 4 + (size_t)(d % 4); }
-
-/* Low parts + 64 of 32 dimensions, 7 bits each, into 28 bytes: the last four go to the bits that the others leave. */
-static void pack_low(const uint8_t *value, uint8_t *low)
+static size_t place_low(int d, int lane)
 {
-    for (int j = 0; j < 28; j++) low[j] = (uint8_t)(value[j] | (value[28 + j / 7] >> j % 7 & 1u) << 7);
+    return ((size_t)(d / 32 * 7 + d % 32 / 4) * REATTN__BLOCK + (size_t)lane) * 4 + (size_t)(d % 4);
+}
+
+static void put_low(uint8_t *low, int d, int lane, unsigned value)
+{
+    if (d % 32 < 28) {
+        uint8_t *at = low + place_low(d, lane);
+        *at = (uint8_t)((*at & 0x80u) | value);
+        return;
+    }
+    for (int j = 0; j < 7; j++) { /* bit j goes to the top of row j */
+        uint8_t *at = low + place_low(d - 28 + 4 * j, lane);
+        *at = (uint8_t)((*at & 0x7fu) | (value >> j & 1u) << 7);
+    }
+}
+
+/* Reads the low parts of one key, + 64: out [Dp]. */
+static void get_low(const uint8_t *low, int Dp, int lane, uint8_t *out)
+{
+    for (int d = 0; d < Dp; d += 32, out += 32) {
+        uint32_t last = 0, four;
+        for (int j = 0; j < 7; j++) { /* four dimensions at a time */
+            memcpy(&four, low + place_low(d + 4 * j, lane), sizeof four);
+            last |= (four >> 7 & 0x01010101u) << j;
+            four &= 0x7f7f7f7fu;
+            memcpy(out + 4 * j, &four, sizeof four);
+        }
+        memcpy(out + 28, &last, sizeof last);
+    }
 }
 
 static void get_key(const reattn__split *keys, int D, int i, const float *mean, float *out, int64_t stride)
 {
-    int16_t n[512];
+    const uint8_t *high = reattn__split_high(keys, D, i / REATTN__BLOCK);
+    uint8_t low[512];
     float scale = reattn__bf16_to_float(reattn__split_scale(keys)[i]);
-    reattn__cpu()->split_key(reattn__split_high(keys, D, i / REATTN__BLOCK), i % REATTN__BLOCK,
-                             reattn__split_low(keys, D, i), reattn__split_dp(D), n);
-    for (int d = 0; d < D; d++) out[d * stride] = (mean ? mean[d] : 0) + scale * (float)n[d];
+    get_low(reattn__split_low(keys, D, i / REATTN__BLOCK), reattn__split_dp(D), i % REATTN__BLOCK, low);
+    for (int d = 0; d < D; d++) {
+        int n = ((int)high[place_high(d, i % REATTN__BLOCK)] - 128) * 128 + (int)low[d] - 64;
+        out[d * stride] = (mean ? mean[d] : 0) + scale * (float)n;
+    }
 }
 
 void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, const float *mean, reattn__split_bound *bound)
 {
     uint8_t *high = reattn__split_high(keys, D, i / REATTN__BLOCK);
-    uint8_t low[512];
+    uint8_t *low = reattn__split_low(keys, D, i / REATTN__BLOCK);
     int Dp = reattn__split_dp(D), lane = i % REATTN__BLOCK;
     float rest[512], top = 0;
     double norm = 0, sum_high = 0, sum_low = 0;
@@ -52,7 +81,7 @@ void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, 
         int n = d < D ? (int)fmaxf(-TOP, fminf(TOP, rintf(rest[d] * inverse))) : 0;
         int h = (n + 64) >> 7, l = n - h * 128;
         high[place_high(d, lane)] = (uint8_t)(h + 128);
-        low[d] = (uint8_t)(l + 64);
+        put_low(low, d, lane, (unsigned)(l + 64));
         sum_high += (double)(h * 128) * (h * 128);
         sum_low += (double)l * l;
         if (d < D) {
@@ -60,7 +89,6 @@ void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, 
             norm += value * value;
         }
     }
-    for (int d = 0; d < Dp; d += 32) pack_low(low + d, reattn__split_low(keys, D, i) + d / 8 * 7);
     /* Rounded up by more than the roundings here and of the conversion. */
     bound->norm = fmaxf(bound->norm, (float)(sqrt(norm) * (1 + 1e-6)));
     bound->high = fmaxf(bound->high, (float)(sqrt(sum_high) * (1 + 1e-6)));
@@ -76,18 +104,24 @@ void reattn__split_get(const reattn__split *keys, int D, int lo, int hi, const f
             continue;
         }
         int block = i / REATTN__BLOCK;
-        reattn__cpu()->split_block(reattn__split_high(keys, D, block), reattn__split_low(keys, D, i), reattn__split_scale(keys) + i,
-                                   mean, D, out + (i - lo), stride);
+        reattn__cpu()->split_block(reattn__split_high(keys, D, block), reattn__split_low(keys, D, block),
+                                   reattn__split_scale(keys) + i, mean, D, out + (i - lo), stride);
         i += REATTN__BLOCK;
     }
 }
 
+/* A key's bytes lie together by four in every row of 16 keys, the eighth of the low rows in the bits of the others. */
+static void move_fours(const uint8_t *from, int i, uint8_t *to, int j, int rows)
+{
+    const int row = 4 * REATTN__BLOCK;
+    for (int r = 0; r < rows; r++)
+        memmove(to + r * row + j % REATTN__BLOCK * 4, from + r * row + i % REATTN__BLOCK * 4, 4);
+}
+
 void reattn__split_move(const reattn__split *from, int i, const reattn__split *to, int j, int D)
 {
-    const uint8_t *high = reattn__split_high(from, D, i / REATTN__BLOCK);
-    uint8_t *high_to = reattn__split_high(to, D, j / REATTN__BLOCK);
-    for (int d = 0; d < reattn__split_dp(D); d += 4) /* by four in every row of 16 keys */
-        memmove(high_to + place_high(d, j % REATTN__BLOCK), high + place_high(d, i % REATTN__BLOCK), 4);
-    memmove(reattn__split_low(to, D, j), reattn__split_low(from, D, i), reattn__split_low_bytes(D));
+    int a = i / REATTN__BLOCK, b = j / REATTN__BLOCK, Dp = reattn__split_dp(D);
+    move_fours(reattn__split_high(from, D, a), i, reattn__split_high(to, D, b), j, Dp / 4);
+    move_fours(reattn__split_low(from, D, a), i, reattn__split_low(to, D, b), j, Dp / 32 * 7);
     reattn__split_scale(to)[j] = reattn__split_scale(from)[i];
 }

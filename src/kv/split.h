@@ -10,9 +10,8 @@
  * reads long stretches of memory:
  *     front  scale [1024]                           bfloat16
  *            high  [64 blocks][Dp / 4][16 keys][4]  bytes, + 128: 4 dimensions of 16 keys, as integer dot products take them
- *     back   low   [1024][Dp / 32][28]              bytes, + 64: 28 of 32 dimensions keep their 7 bits, and in the bits
- *                                                   that are left over they hold the other four: a key's low part is one
- *                                                   short stretch, since few keys are ever looked at so closely
+ *     back   low   [64 blocks][Dp / 32][7][16][4]   bytes, + 64: of 8 such rows seven keep their 7 bits, and in the bits
+ *                                                   that are left over they hold the eighth
  * Dp is D rounded up to 32. Bytes of a key: 2 + 15/8 Dp, less than the 2 D of f16 from D = 32 on. */
 #ifndef REATTN_SPLIT_H
 #define REATTN_SPLIT_H
@@ -41,10 +40,9 @@ static inline uint8_t *reattn__split_high(const reattn__split *keys, int D, int 
 {
     return (uint8_t *)(reattn__split_scale(keys) + REATTN__SPLIT_KEYS) + (size_t)block * (size_t)reattn__split_dp(D) * REATTN__BLOCK;
 }
-static inline size_t reattn__split_low_bytes(int D) { return (size_t)reattn__split_dp(D) / 8 * 7; }
-static inline uint8_t *reattn__split_low(const reattn__split *keys, int D, int i)
+static inline uint8_t *reattn__split_low(const reattn__split *keys, int D, int block)
 {
-    return (uint8_t *)keys->back + (size_t)i * reattn__split_low_bytes(D);
+    return (uint8_t *)keys->back + (size_t)block * (size_t)reattn__split_dp(D) / 8 * 7 * REATTN__BLOCK;
 }
 
 /* What bounds the error of a scan over some keys. */

@@ -32,7 +32,6 @@ typedef struct reattn__int_query {
 typedef struct reattn__scan_split {
     int Dp, planes;
     int8_t *q;               /* [Hk][rows][2][Dp] */
-    int16_t *q15;            /* [Hk][rows][Dp] the same, 128 high + low */
     int32_t *sum;            /* [Hk][rows][2] */
     reattn__int_query *info; /* [Hk][rows] */
     double *mean_norm;       /* [Hk] */

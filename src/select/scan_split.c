@@ -3,7 +3,7 @@
  * Write a query as q = unit * (128 h + l) + r15 with bytes h, l, and a key as k = mean + scale * (128 H + L) up to the
  * rounding of an f32 (kv/split.h). Then three stages, each with a proved bound on what it leaves out (Cauchy-Schwarz):
  *   1. scan8   h . H, or with two planes (128 h + l) . H: leaves out |q| scale |L| + |rest of q| scale |128 H|
- *   2. dot15   all bits of both, for a key that passed: leaves out |r15| scale |128 H + L|
+ *   2. dot15   all bits of both: leaves out |r15| scale |128 H + L|
  *   3. the law in f64, of the few keys that may still be among a row's best when the scan is over.
  * A key whose score plus what was left out is below the row's k-th best score minus what was left out cannot win.
  * q . mean is the same for all keys of a page: it moves the threshold. */
@@ -18,7 +18,6 @@
 enum {
     ROWS = 256,   /* rows of a task: their bytes stay in the first or second cache while pages pass */
     PENDING = 16, /* keys that a row holds back before it asks the law */
-    HITS = 8,     /* keys whose low parts are under way from memory */
     TOP = 127 * 128 - 1
 };
 
@@ -38,11 +37,6 @@ typedef struct reattn__row {
     } pending[PENDING];
 } row_state;
 
-/* A key that passed the first stage. */
-typedef struct key_hit {
-    int row, key; /* key: in its page */
-} key_hit;
-
 typedef struct scan_state {
     plan *p;
     reattn__scan_part part;
@@ -52,14 +46,11 @@ typedef struct scan_state {
     float *thr;
     int32_t *allow;
     const int8_t *q;       /* of row0 */
-    const int16_t *q15;
     const int32_t *sum;
     const reattn__int_query *info;
     reattn__planes page;
     int block0;            /* first block at hand, in the page */
-    int64_t first;         /* position of the page's first key */
-    key_hit hits[HITS];
-    int n_hit;
+    int64_t first;         /* position of its first key */
     int64_t rescored;
 } scan_state;
 
@@ -76,7 +67,6 @@ size_t reattn__scan_split_place(plan *p, unsigned char *base, size_t at)
     reattn__scan_split *s = &p->split;
     int64_t rows = p->Hk * p->rows, room = rows * p->splits;
     REATTN__PLACE(s->q, rows * 2 * s->Dp);
-    REATTN__PLACE(s->q15, rows * s->Dp);
     REATTN__PLACE(s->sum, rows * 2);
     REATTN__PLACE(s->info, rows);
     REATTN__PLACE(s->mean_norm, p->Hk);
@@ -96,9 +86,7 @@ static void pack_row(plan *p, int head, int64_t row, const float *mean)
     int8_t *h = s->q + at * 2 * s->Dp, *l = h + s->Dp;
     double norm = 0, rest8 = 0, rest15 = 0, dot = 0;
     float top = 0;
-    int16_t *q15 = s->q15 + at * s->Dp;
     memset(h, 0, 2 * (size_t)s->Dp);
-    memset(q15, 0, (size_t)s->Dp * sizeof *q15);
     for (int d = 0; d < p->D; d++) top = fmaxf(top, fabsf(q[d]));
     /* A query of zeros, or of numbers too small to matter, is not divided by its size. */
     double unit = top > 1e-30f ? (double)top / TOP : 1;
@@ -108,7 +96,6 @@ static void pack_row(plan *p, int head, int64_t row, const float *mean)
         int n = (int)fmaxf(-TOP, fminf(TOP, rintf(q[d] * inverse)));
         h[d] = (int8_t)((n + 64) >> 7);
         l[d] = (int8_t)(n - h[d] * 128);
-        q15[d] = (int16_t)n;
         sum_h += h[d];
         sum_l += l[d];
         double x = (double)q[d], r8 = x - unit * 128 * h[d], r15 = x - unit * n;
@@ -240,45 +227,34 @@ static void raise(scan_state *s, int row, double low)
     if (r->n_best == top_k) r->least = fmax(r->least, best[top_k - 1]);
 }
 
-/* The second stage for one key. */
-static void look_closer(scan_state *s, const key_hit *hit)
-{
-    const plan *p = s->p;
-    const reattn__int_query *q = &s->info[hit->row];
-    row_state *r = &s->rows[hit->row];
-    double scale = (double)reattn__bf16_to_float(reattn__split_scale(&s->page.keys)[hit->key]);
-    int64_t dot = p->cpu->dot15(reattn__split_high(&s->page.keys, p->D, hit->key / REATTN__BLOCK), hit->key % REATTN__BLOCK,
-                                reattn__split_low(&s->page.keys, p->D, hit->key), p->split.Dp,
-                                s->q15 + (int64_t)hit->row * p->split.Dp);
-    double rest = q->rest15 * ((double)s->page.bound.high + (double)s->page.bound.low);
-    double score = mean_dot(s, q) + q->unit * scale * (double)dot, error = rest * scale + slack_of(s, q);
-    if (score + error < r->least) return;
-    raise(s, hit->row, score - error);
-    if (r->n_pending == PENDING) make_room(s, hit->row);
-    r->pending[r->n_pending].pos = s->first + hit->key;
-    r->pending[r->n_pending++].up = score + error;
-    set_threshold(s, hit->row);
-}
-
-static void look_at_hits(scan_state *s)
-{
-    for (int i = 0; i < s->n_hit; i++) look_closer(s, &s->hits[i]);
-    s->n_hit = 0;
-}
-
-/* Low parts come from memory: they are asked for, and looked at when some have been asked for. */
 static void on_hit(void *ctx, int block, int row, unsigned keys)
 {
     scan_state *s = ctx;
+    const plan *p = s->p;
+    const reattn__int_query *q = &s->info[row];
+    row_state *r = &s->rows[row];
+    int64_t first = s->first + (int64_t)block * REATTN__BLOCK;
+    int in_page = s->block0 + block;
+    float dots[REATTN__BLOCK];
+    for (int i = 0; i < REATTN__BLOCK; i++)
+        if (first + i < s->part.lo || first + i >= s->part.hi) keys &= ~(1u << i);
+    if (!keys) return;
+    p->cpu->dot15(reattn__split_high(&s->page.keys, p->D, in_page), reattn__split_low(&s->page.keys, p->D, in_page),
+                  p->split.Dp, s->q + (int64_t)row * 2 * p->split.Dp, s->sum + 2 * (int64_t)row, dots);
+    double base = mean_dot(s, q), slack = slack_of(s, q);
+    double rest = q->rest15 * ((double)s->page.bound.high + (double)s->page.bound.low);
+    const uint16_t *scales = reattn__split_scale(&s->page.keys) + in_page * REATTN__BLOCK;
     for (; keys; keys &= keys - 1) {
-        int key = (s->block0 + block) * REATTN__BLOCK + __builtin_ctz(keys);
-        if (s->first + key < s->part.lo || s->first + key >= s->part.hi) continue;
-        const uint8_t *low = reattn__split_low(&s->page.keys, s->p->D, key);
-        for (size_t i = 0; i < reattn__split_low_bytes(s->p->D); i += 64) __builtin_prefetch(low + i);
-        __builtin_prefetch(low + reattn__split_low_bytes(s->p->D) - 1);
-        s->hits[s->n_hit++] = (key_hit){row, key};
-        if (s->n_hit == HITS) look_at_hits(s);
+        int i = __builtin_ctz(keys);
+        double scale = (double)reattn__bf16_to_float(scales[i]);
+        double score = base + q->unit * scale * (double)dots[i], error = rest * scale + slack;
+        if (score + error < r->least) continue;
+        raise(s, row, score - error);
+        if (r->n_pending == PENDING) make_room(s, row);
+        r->pending[r->n_pending].pos = first + i;
+        r->pending[r->n_pending++].up = score + error;
     }
+    set_threshold(s, row);
 }
 
 static void set_head(scan_state *s, int head)
@@ -291,7 +267,6 @@ static void set_head(scan_state *s, int head)
     s->thr = p->split.thr + room;
     s->allow = p->split.allow + room;
     s->q = p->split.q + at * 2 * p->split.Dp;
-    s->q15 = p->split.q15 + at * p->split.Dp;
     s->sum = p->split.sum + at * 2;
     s->info = p->split.info + at;
 }
@@ -303,17 +278,15 @@ static void scan_page(scan_state *s, int64_t pos, int64_t end)
     int n_row = (int)(s->part.row1 - s->part.row0);
     reattn__store_planes(p->a->src.store, p->a->src.layer, s->head, pos, &s->page);
     s->block0 = (int)(pos % REATTN__PAGE / REATTN__BLOCK);
-    s->first = pos / REATTN__PAGE * REATTN__PAGE;
-    s->n_hit = 0;
+    s->first = pos / REATTN__BLOCK * REATTN__BLOCK;
     for (int row = 0; row < n_row; row++) set_page(s, row);
     reattn__scan8 scan = {
         .high = reattn__split_high(&s->page.keys, p->D, s->block0),
         .scale = reattn__split_scale(&s->page.keys) + s->block0 * REATTN__BLOCK,
-        .n_block = (int)((end - s->first + REATTN__BLOCK - 1) / REATTN__BLOCK) - s->block0, .Dp = p->split.Dp, .n_row = n_row,
+        .n_block = (int)((end - s->first + REATTN__BLOCK - 1) / REATTN__BLOCK), .Dp = p->split.Dp, .n_row = n_row,
         .planes = p->split.planes, .q = s->q, .sum = s->sum, .allow = s->allow, .thr = s->thr, .hit = on_hit, .ctx = s,
     };
     p->cpu->scan8(&scan);
-    look_at_hits(s);
 }
 
 /* The start of a new stretch of memory is what a scan waits for: asks for it while there is other work. */
@@ -321,7 +294,7 @@ static void ask_ahead(const scan_state *s, int64_t pos)
 {
     reattn__planes next;
     reattn__store_planes(s->p->a->src.store, s->p->a->src.layer, s->part.head0, pos, &next);
-    for (int i = 0; i < 8192; i += 64) __builtin_prefetch((const char *)next.keys.front + i, 0, 2);
+    for (int i = 0; i < 4096; i += 64) __builtin_prefetch((const char *)next.keys.front + i, 0, 2);
 }
 
 int reattn__scan_split_task(void *ctx, int64_t task, int worker)
@@ -351,15 +324,6 @@ int reattn__scan_split_task(void *ctx, int64_t task, int worker)
     return REATTN_OK;
 }
 
-/* What is known of a row from one part of the keys is joined to what is known from the first: the k-th best of all lower
- * bounds is one, too. */
-static void join_bounds(scan_state *s, int head, int row, int64_t split)
-{
-    const plan *p = s->p;
-    int64_t at = (split * p->Hk + head) * p->rows + s->part.row0 + row;
-    for (int i = 0; i < p->split.state[at].n_best; i++) raise(s, row, p->split.best[at * p->a->top_k + i]);
-}
-
 int reattn__scan_split_decide(void *ctx, int64_t task, int worker)
 {
     plan *p = ctx;
@@ -368,9 +332,6 @@ int reattn__scan_split_decide(void *ctx, int64_t task, int worker)
     s.part.row0 = task % p->blocks * p->block_rows;
     s.part.row1 = REATTN__MIN(p->rows, s.part.row0 + p->block_rows);
     (void)worker;
-    set_head(&s, head);
-    for (int row = 0; row < s.part.row1 - s.part.row0; row++)
-        for (int64_t split = 1; split < p->splits; split++) join_bounds(&s, head, row, split);
     for (int pass = 0; pass < 2; pass++) { /* first what is known of the rows, from all parts of the keys */
         for (s.part.split = 0; s.part.split < p->splits; s.part.split++) {
             set_head(&s, head);
