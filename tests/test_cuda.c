@@ -11,12 +11,9 @@ int main(void)
 }
 #else
 
-#include <cuda_runtime_api.h>
-
 #include "base/base.h"
-#include "cpu/half.h"
 #include "cpu/ref.h"
-#include "cuda/select.h"
+#include "test_cuda.h"
 
 enum { N_CASE = 1500 };
 
@@ -41,18 +38,6 @@ typedef struct cuda_case {
     bool head_major;
     flavour flavour;
 } cuda_case;
-
-static uint16_t to_type(float x, int type)
-{
-    if (type == REATTN__CUDA_F16)
-        return reattn__float_to_half(fminf(fmaxf(x, -60000.0f), 60000.0f));
-    uint32_t bits = reattn__f32_bits(x);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-static float from_type(uint16_t x, int type)
-{
-    return type == REATTN__CUDA_F16 ? reattn__half_to_float(x) : reattn__bf16_to_float(x);
-}
 
 static void fill(test_rng *rng, const cuda_case *c, float *q, float *k)
 {
@@ -109,17 +94,6 @@ static void fill(test_rng *rng, const cuda_case *c, float *q, float *k)
 }
 
 /* ------------------------------------------------------------------------------------------------ running ------ */
-
-static void *on_device(const void *from, size_t bytes)
-{
-    void *to = NULL;
-    assert_int_equal(cudaMalloc(&to, bytes ? bytes : 1), cudaSuccess);
-    if (from)
-        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-    else
-        assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
-    return to;
-}
 
 typedef struct law_ctx {
     const cuda_case *c;

@@ -10,24 +10,11 @@ int main(void)
 }
 #else
 
-#include <cuda_runtime_api.h>
-
 #include "base/base.h"
 #include "cuda/plan.h"
-#include "cuda/select.h"
+#include "test_cuda.h"
 
 enum { N_PLAN = 400 };
-
-static void *on_device(const void *from, size_t bytes)
-{
-    void *to = NULL;
-    assert_int_equal(cudaMalloc(&to, bytes ? bytes : 1), cudaSuccess);
-    if (from)
-        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-    else
-        assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
-    return to;
-}
 
 static void test_plans(void **state)
 {

@@ -11,41 +11,15 @@ int main(void)
 }
 #else
 
-#include <cuda_runtime_api.h>
-
-#include "cpu/half.h"
 #include "cpu/ref.h"
 #include "cuda/runs.h"
-#include "cuda/select.h"
 #include "cuda/turns.h"
 #include "policy/policy.h"
 #include "session/params.h"
+#include "test_cuda.h"
+#include "test_runs.h"
 
 enum { N_CASE = 120, CHECKED = 4 /* queries that are compared with the law */, RUNS = 12, HEADS_MOST = 4 };
-
-static uint16_t to_type(float x, int type)
-{
-    if (type == REATTN__CUDA_F16)
-        return reattn__float_to_half(x);
-    uint32_t bits = reattn__f32_bits(x);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-static float rounded(double x, int type)
-{
-    uint16_t bits = to_type((float)x, type);
-    return type == REATTN__CUDA_F16 ? reattn__half_to_float(bits) : reattn__bf16_to_float(bits);
-}
-
-static void *on_device(const void *from, size_t bytes)
-{
-    void *to = NULL;
-    assert_int_equal(cudaMalloc(&to, bytes ? bytes : 1), cudaSuccess);
-    if (from)
-        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-    else
-        assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
-    return to;
-}
 
 /* One layer, a text, a plan. */
 typedef struct world {
@@ -68,34 +42,6 @@ static const char *const names[] = {"lm-infinite", "selfextend",  "dca",  "strin
                                     "ntk",         "dynamic-ntk", "yarn", "full",   "streaming"};
 enum { N_NAME = sizeof names / sizeof *names };
 
-static reattn_run random_run(test_rng *rng, int64_t T, int64_t n)
-{
-    const int64_t q_first = n - T;
-    reattn_run r = {.first = test_int(rng, 0, n - 1), .dist_max = INT64_MAX};
-    r.count = test_int(rng, 1, n - r.first);
-    r.k_step = test_one_in(rng, 2) ? 1 : test_int(rng, 0, 4) - 1;
-    r.k_div = test_one_in(rng, 3) ? test_int(rng, 0, 9) : 0;
-    r.k_pos = (r.k_step < 0 ? r.count : 0) + test_int(rng, 0, 40);
-    if (test_one_in(rng, 3)) /* as others are placed, so that keys are shared */
-        r.k_pos = r.first, r.k_step = 1, r.k_div = 0;
-    r.q_step = test_int(rng, 0, 2);
-    r.q_div = test_one_in(rng, 3) ? test_int(rng, 0, 9) : 0;
-    r.q_pos = test_one_in(rng, 2) ? q_first : test_int(rng, 0, 100);
-    if (test_one_in(rng, 2))
-        r.dist_min = test_int(rng, -3, n / 2);
-    if (test_one_in(rng, 2))
-        r.dist_max = test_int(rng, 0, n);
-    if (test_one_in(rng, 3)) {
-        r.t_min = test_int(rng, 0, T);
-        r.t_end = test_int(rng, 0, T + 2);
-        if (test_one_in(rng, 2)) /* no position before that */
-            r.q_pos = REATTN__MAX(-r.t_min * r.q_step, -(int64_t)5) + test_int(rng, 0, 3);
-        if (r.q_pos + r.t_min * r.q_step < 0)
-            r.q_pos = 0;
-    }
-    return r;
-}
-
 static void random_plan(world *w, test_rng *rng)
 {
     const bool own = test_one_in(rng, 2);
@@ -103,7 +49,7 @@ static void random_plan(world *w, test_rng *rng)
     for (int i = 0; i < w->given.n_list; i++) {
         const int64_t n_run = test_one_in(rng, 10) ? 0 : test_int(rng, 1, test_one_in(rng, 3) ? RUNS : 3);
         for (int64_t r = 0; r < n_run; r++)
-            w->runs[i][r] = random_run(rng, w->T, w->n);
+            w->runs[i][r] = test_run(rng, w->T, w->n, false);
         w->lists[i] = (reattn__run_list){w->runs[i], n_run, own && !test_one_in(rng, 4) ? &w->ropes[i] : NULL};
         w->ropes[i].rope = w->layer.rope;
         w->ropes[i].rope.freq_base *= (float)test_int(rng, 1, 5);

@@ -11,41 +11,15 @@ int main(void)
 }
 #else
 
-#include <cuda_runtime_api.h>
-
-#include "cpu/half.h"
 #include "cpu/ref.h"
 #include "cuda/step.h"
 #include "cuda/store.h"
 #include "policy/policy.h"
+#include "test_cuda.h"
 
 enum { N_CASE = 100, CHECKED = 6 /* queries of a step that are compared with the law */ };
 
 typedef enum flavour { RANDOM, COMMON_MEAN, SMALL_INTEGERS, EQUAL_KEYS, LARGE, N_FLAVOUR } flavour;
-
-static uint16_t to_type(float x, int type)
-{
-    if (type == REATTN__CUDA_F16)
-        return reattn__float_to_half(x);
-    uint32_t bits = reattn__f32_bits(x);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-static float rounded(double x, int type)
-{
-    uint16_t bits = to_type((float)x, type);
-    return type == REATTN__CUDA_F16 ? reattn__half_to_float(bits) : reattn__bf16_to_float(bits);
-}
-
-static void *on_device(const void *from, size_t bytes)
-{
-    void *to = NULL;
-    assert_int_equal(cudaMalloc(&to, bytes ? bytes : 1), cudaSuccess);
-    if (from)
-        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
-    else
-        assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess); /* nothing may rest on zeros */
-    return to;
-}
 
 /* ----------------------------------------------------------------------------------------------- sessions ------ */
 

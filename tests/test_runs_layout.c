@@ -4,6 +4,7 @@
 #include "test_util.h"
 
 #include "cuda/runs_layout.h"
+#include "test_runs.h"
 
 enum { N_CASE = 3000, MOST = 400 };
 
@@ -98,34 +99,6 @@ static uint64_t by_cuts(const reattn__cuda_layout *l, int list, int64_t *n)
     return sum;
 }
 
-static reattn_run random_run(test_rng *rng, int64_t T, int64_t n)
-{
-    const int64_t q_first = n - T;
-    reattn_run r = {.first = test_int(rng, 0, n - 1), .dist_max = INT64_MAX};
-    r.count = test_int(rng, 0, n - r.first);
-    r.k_step = test_int(rng, 0, 4) - 1;
-    r.k_div = test_one_in(rng, 3) ? test_int(rng, 0, 9) : 0;
-    r.k_pos = (r.k_step < 0 ? r.count : 0) + test_int(rng, 0, 40);
-    if (test_one_in(rng, 3)) /* as others are placed, so that keys are shared */
-        r.k_pos = r.first, r.k_step = 1, r.k_div = 0;
-    r.q_step = test_int(rng, 0, 2);
-    r.q_div = test_one_in(rng, 3) ? test_int(rng, 0, 9) : 0;
-    r.q_pos = test_one_in(rng, 2) ? q_first : test_int(rng, 0, 100);
-    if (test_one_in(rng, 2))
-        r.dist_min = test_int(rng, -3, n);
-    if (test_one_in(rng, 2))
-        r.dist_max = test_int(rng, -3, n);
-    if (test_one_in(rng, 3)) {
-        r.t_min = test_int(rng, 0, T);
-        r.t_end = test_int(rng, 0, T + 2);
-        if (test_one_in(rng, 2)) /* no position before that */
-            r.q_pos = REATTN__MAX(-r.t_min * r.q_step, -(int64_t)5) + test_int(rng, 0, 3);
-        if (r.q_pos + r.t_min * r.q_step < 0)
-            r.q_pos = 0;
-    }
-    return r;
-}
-
 static void layouts_name_what_runs_name(void **state)
 {
     (void)state;
@@ -143,7 +116,7 @@ static void layouts_name_what_runs_name(void **state)
         for (int list = 0; list < a.n_list; list++) {
             lists[list] = (reattn__run_list){runs[list], test_int(&rng, 0, 8), NULL};
             for (int64_t r = 0; r < lists[list].n; r++)
-                runs[list][r] = r > 0 && test_one_in(&rng, 5) ? runs[list][r - 1] : random_run(&rng, T, n);
+                runs[list][r] = r > 0 && test_one_in(&rng, 5) ? runs[list][r - 1] : test_run(&rng, T, n, true);
         }
         if (reattn__cuda_layout_make(&l, &a, &err))
             fail_msg("%s", err.msg);
