@@ -171,28 +171,16 @@ static int measure_line(void *ctx, reattn_error *err)
     bench *b = ctx;
     const bench_lines *l = &b->l;
     const reattn__layer *s = l->shape;
-    const size_t values = (size_t)(l->T * s->H * s->D);
     row *row = (struct row *)l->rows + l->n_rows;
+    bench_device_call call;
     *row = (struct row){.keys = l->keys, .queries = l->T, .key_bytes = 4 * s->D};
-    float *q = malloc(values * sizeof *q);
-    void *on_device = NULL, *out = NULL, *work = NULL;
     b->args.T = l->T;
     b->args.work_bytes = reattn__cuda_attend_bytes(&b->args);
-    int code =
-        q ? bench_data_queries(l->data, 0, l->T, false, q, err) : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    int code = bench_device_call_open(l, (size_t)(l->T * s->H * s->D) * sizeof(float), b->args.work_bytes, &call, err);
+    b->args.q = call.q, b->args.out = call.out, b->args.work = call.work;
     if (code == REATTN_OK)
-        code = bench_device_put(&on_device, q, values * sizeof *q, err);
-    if (code == REATTN_OK)
-        code = bench_device_put(&out, NULL, values * sizeof *q, err);
-    if (code == REATTN_OK)
-        code = bench_device_put(&work, NULL, b->args.work_bytes, err);
-    b->args.q = on_device, b->args.out = out, b->args.work = work;
-    if (code == REATTN_OK)
-        code = measure(b, q, row, err);
-    cudaFree(on_device);
-    cudaFree(out);
-    cudaFree(work);
-    free(q);
+        code = measure(b, call.queries, row, err);
+    bench_device_call_close(&call);
     return code ? code : bench_device_roof(&b->device, err);
 }
 

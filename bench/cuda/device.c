@@ -106,6 +106,29 @@ int bench_device_rows(const bench_lines *l, void **k, void **v, reattn_error *er
     return code;
 }
 
+int bench_device_call_open(const bench_lines *l, size_t out_bytes, size_t work_bytes, bench_device_call *c,
+                           reattn_error *err)
+{
+    const size_t bytes = (size_t)(l->T * l->shape->H * l->shape->D) * sizeof(float);
+    *c = (bench_device_call){.queries = malloc(bytes)};
+    if (!c->queries)
+        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    int code = bench_data_queries(l->data, 0, l->T, false, c->queries, err);
+    if (code == REATTN_OK)
+        code = bench_device_put(&c->q, c->queries, bytes, err);
+    if (code == REATTN_OK)
+        code = bench_device_put(&c->out, NULL, out_bytes, err);
+    return code ? code : bench_device_put(&c->work, NULL, work_bytes, err);
+}
+
+void bench_device_call_close(bench_device_call *c)
+{
+    cudaFree(c->q);
+    cudaFree(c->out);
+    cudaFree(c->work);
+    free(c->queries);
+}
+
 int bench_device_read(const void *rows, int64_t first, int64_t count, float *out)
 {
     uint16_t *bits = malloc((size_t)count * sizeof *bits);

@@ -29,6 +29,16 @@ int bench_device_rows(const bench_lines *lines, void **k, void **v, reattn_error
 /* Reads some of them back as f32. */
 int bench_device_read(const void *rows, int64_t first, int64_t count, float *out);
 
+/* What a call of the line at hand reads and writes on the device. */
+typedef struct bench_device_call {
+    float *queries; /* [T][H][D], and the same on the device: */
+    void *q, *out, *work;
+} bench_device_call;
+/* What was made stays when it fails: close it in any case. Errors: E_NOMEM, E_INTERNAL. */
+int bench_device_call_open(const bench_lines *lines, size_t out_bytes, size_t work_bytes, bench_device_call *call,
+                           reattn_error *err);
+void bench_device_call_close(bench_device_call *call);
+
 /* The median of at least `repeats` calls, in milliseconds on the device. */
 int bench_device_time(bench_device *device, int repeats, int (*call)(void *ctx, reattn_error *err), void *ctx,
                       double *ms, reattn_error *err);

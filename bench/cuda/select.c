@@ -143,31 +143,20 @@ static int measure_line(void *ctx, reattn_error *err)
     bench *b = ctx;
     const bench_lines *l = &b->l;
     const reattn__layer *s = l->shape;
-    const int64_t pairs = l->T * s->H;
     row *row = (struct row *)l->rows + l->n_rows;
+    bench_device_call call;
     *row = (struct row){.keys = l->keys,
                         .queries = l->T,
                         .type = b->args.plane ? "split" : "f16",
                         .key_bytes = b->args.plane ? s->D : 2 * s->D};
-    float *q = malloc((size_t)(pairs * s->D) * sizeof *q);
-    void *on_device = NULL, *hits = NULL, *work = NULL;
     b->args.T = l->T;
     b->args.work_bytes = reattn__cuda_select_bytes(&b->args);
-    int code =
-        q ? bench_data_queries(l->data, 0, l->T, false, q, err) : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    int code = bench_device_call_open(l, (size_t)(l->T * s->H * l->r->top_k) * sizeof(reattn_hit), b->args.work_bytes,
+                                      &call, err);
+    b->args.q = call.q, b->args.hits = call.out, b->args.work = call.work;
     if (code == REATTN_OK)
-        code = bench_device_put(&on_device, q, (size_t)(pairs * s->D) * sizeof *q, err);
-    if (code == REATTN_OK)
-        code = bench_device_put(&hits, NULL, (size_t)(pairs * l->r->top_k) * sizeof(reattn_hit), err);
-    if (code == REATTN_OK)
-        code = bench_device_put(&work, NULL, b->args.work_bytes, err);
-    b->args.q = on_device, b->args.hits = hits, b->args.work = work;
-    if (code == REATTN_OK)
-        code = measure(b, q, row, err);
-    cudaFree(on_device);
-    cudaFree(hits);
-    cudaFree(work);
-    free(q);
+        code = measure(b, call.queries, row, err);
+    bench_device_call_close(&call);
     return code ? code : bench_device_roof(&b->device, err);
 }
 
