@@ -10,6 +10,7 @@ int bench_scope_cut(const bench_request *r, reattn_session_params *p, reattn_err
     *p = reattn_session_params_default();
     p->keep = p->recall_span = 32; /* what they are by default once a policy is chosen */
     p->recall_max = REATTN__MIN((int64_t)BENCH_SPANS, (scope - p->keep) / 2 / p->recall_span);
+    p->local_per = REATTN_LOCAL_PER_STEP;
     p->local = scope - p->keep - p->recall_max * p->recall_span;
     if (r->keys[0] < scope)
         return reattn__fail(err, REATTN_E_ARG, "--keys %lld are fewer than --scope %lld", (long long)r->keys[0],

@@ -37,6 +37,7 @@ if [ -z "$source" ]; then
 fi
 [ -f "$source/include/llama.h" ] || fail "$source has no include/llama.h: not llama.cpp's sources"
 
+export CXXFLAGS="-include '$root/cmake/tile_config.h' ${CXXFLAGS-}"
 # The libraries find each other beside themselves, so that the folder can be moved.
 cmake -S "$source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" \
     -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_INSTALL_RPATH="\$ORIGIN" -DBUILD_SHARED_LIBS=ON -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF \

@@ -71,6 +71,7 @@ static void world_open(world *w, test_rng *rng)
     reattn_session_params *p = &w->params;
     *p = reattn_session_params_default();
     p->keep = test_int(rng, 0, 40);
+    p->local_per = test_one_in(rng, 3);
     p->local = test_one_in(rng, 4) ? test_int(rng, 512, 700) : test_int(rng, 1, 200);
     p->recall_from = test_one_in(rng, 3) ? test_int(rng, 0, 600) : 0;
     p->recall_k = test_one_in(rng, 3) ? test_int(rng, 1, 32) : 4;
@@ -336,7 +337,7 @@ static void test_sessions(void **state)
     for (int i = 0; i < n; i++) {
         world w;
         world_open(&w, &rng);
-        const int64_t most = w.policy_number == REATTN__CUDA_FULL ? 300 : w.params.local;
+        const int64_t most = w.policy_number == REATTN__CUDA_FULL || !w.params.local_per ? 300 : w.params.local;
         for (int turn = 0; turn < 3; turn++) {
             for (int64_t c = test_int(&rng, 1, 5); c > 0 && w.n + most + 8 < w.cap; c--, steps++)
                 world_step(&w, &rng, test_one_in(&rng, 3) ? most : test_int(&rng, 1, most), false);
@@ -417,7 +418,7 @@ static void test_errors(void **state)
     reattn_error err = {0, ""};
     reattn__layer layer = {4, 2, 64, 64, 0.125f, {REATTN_ROPE_NEOX, 64, 0, 10000, 1, 0, 1, 32, 1, NULL}};
     reattn_session_params p = reattn_session_params_default();
-    p.keep = 4, p.local = 32, p.recall_max = 4, p.recall_span = 32;
+    p.keep = 4, p.local = 32, p.recall_max = 4, p.recall_span = 32, p.local_per = REATTN_LOCAL_PER_STEP;
     reattn__cuda_context_args args = {&layer, 1, &p, REATTN__CUDA_REATTENTION, REATTN__CUDA_F16, 0, 100};
     reattn__cuda_context *c = NULL;
 #define REFUSED(field, value, code)                                                                                    \

@@ -70,10 +70,12 @@ static void automatic(void **state)
             reattn_error err = {0};
             assert_int_equal(reattn_option_set(&p, "preset", preset ? "paper" : "default", &err), 0);
             if (reattn__params_resolve(&p, N, &err)) fail_msg("%lld tokens: %s", (long long)N, err.msg);
-            int64_t scope = p.keep + p.recall_max * p.recall_span + p.local;
-            assert_true(scope <= N && p.local > 0 && p.chunk <= p.local);
+            assert_int_equal(p.local_per, preset ? REATTN_LOCAL_PER_STEP : REATTN_LOCAL_PER_QUERY);
+            int64_t scope = p.keep + p.recall_max * p.recall_span + p.local + (preset ? 0 : p.chunk - 1);
+            assert_true(scope <= N && p.local > 0 && p.chunk <= p.local && p.chunk > 0);
             assert_int_equal(p.recall_from, preset ? 1 : scope);
-            if (N == 8192) assert_int_equal(scope, preset ? 8192 : 4608);
+            if (N == 8192) assert_int_equal(scope, preset ? 8192 : 5119);
+            if (N == 8192) assert_int_equal(p.chunk, 512);
             again = p;
             assert_int_equal(reattn__params_resolve(&again, N, &err), 0);
             assert_memory_equal(&again, &p, sizeof p);

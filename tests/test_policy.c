@@ -3,6 +3,7 @@
 
 #include "cpu/half.h"
 #include "cpu/ref.h"
+#include "policy/local.h"
 
 /* Every query sees each key at most once, never a later one, and distances count down to 0 at itself. */
 static void check_sane(const world *w, int64_t T)
@@ -19,6 +20,8 @@ static void check_sane(const world *w, int64_t T)
                 seen += count[j];
             }
             assert_int_equal(count[w->n - T + t], 1);
+            for (int64_t j = 0; j < w->params.local && j <= w->n - T + t && w->params.local_per == REATTN_LOCAL_PER_QUERY; j++)
+                assert_int_equal(count[w->n - T + t - j], 1); /* its own last tokens */
             assert_int_equal(reattn__plan_distances(&w->plan.lists[i], w->n - T, t, distance, w->n), seen);
             assert_int_equal(distance[seen - 1], 0);
             for (int64_t j = 1; j < seen; j++) {
@@ -35,7 +38,7 @@ static void check_law(const world *w, int64_t T, int64_t n_query)
 {
     const reattn_session_params *p = &w->params;
     const reattn__layer *l = &w->layer;
-    reattn__ref_rule rule = {p->keep, p->local, (int)p->recall_k, p->recall_span, p->recall_max, p->recall_per_head,
+    reattn__ref_rule rule = {p->keep, reattn__last_tokens(p, T), (int)p->recall_k, p->recall_span, p->recall_max, p->recall_per_head,
                              (reattn_vote)p->recall_vote, (reattn_recall_type)p->recall_type,
                              (reattn_positions)p->positions, p->recall_from};
     reattn__ref_layer layer = {w->n, T, n_query, l->H, l->Hk, l->D, l->Dv, w->q + (w->n - n_query) * l->H * l->D,
@@ -135,7 +138,8 @@ static void set_random(world *w, test_rng *rng)
 {
     reattn_session_params *p = &w->params;
     p->keep = test_int(rng, 0, 9);
-    p->local = test_int(rng, 16, 40);
+    p->local_per = (int)test_int(rng, 0, 1);
+    p->local = test_int(rng, p->local_per == REATTN_LOCAL_PER_QUERY ? 1 : 16, 40);
     p->chunk = 16;
     p->tail = 8;
     p->recall_k = test_int(rng, 1, 6);

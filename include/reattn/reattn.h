@@ -144,6 +144,8 @@ typedef enum reattn_recall_type {
     REATTN_RECALL_QKV2    /* q . k times the 2-norm of v */
 } reattn_recall_type;
 typedef enum reattn_recall_when { REATTN_WHEN_ALWAYS = 0, REATTN_WHEN_DECODE, REATTN_WHEN_PROMPT } reattn_recall_when;
+/* Whose last tokens `local` counts: each query's own, or those of a step as a whole (the paper). */
+typedef enum reattn_local_per { REATTN_LOCAL_PER_QUERY = 0, REATTN_LOCAL_PER_STEP } reattn_local_per;
 typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
 
 typedef enum reattn_preset { REATTN_PRESET_DEFAULT = 0, REATTN_PRESET_PAPER } reattn_preset;
@@ -171,6 +173,7 @@ typedef struct reattn_session_params {
     int64_t pot;           /* M: most tokens held, under a policy that drops keys; 0 = half the trained length */
     int64_t pot_keep;      /* tokens that stay when the pot is full; 0 = half of it */
     int64_t pot_novelty;   /* percent of these that are chosen by novelty, the others by attention */
+    int local_per;         /* reattn_local_per (reattention, streaming) */
     int recall_per_head;   /* 0: one set a layer, 1: one a KV head */
     int recall_vote;       /* reattn_vote */
     int recall_type;       /* reattn_recall_type */
@@ -214,9 +217,9 @@ REATTN_API int reattn_option_get(const reattn_session_params *params, const char
 
 REATTN_API reattn_session_params reattn_session_params_default(void);
 /* Fills in the automatic fields (keep, local, recall_span, recall_max, recall_from, ctx_train, pot, pot_keep, n_threads,
- * and what the policy has defaults for) for a model and checks that the whole is consistent: chunk <= local, keep +
- * recall_max * recall_span + local <= trained length, ... With an automatic local a default chunk or a tail that is larger
- * is made to fit. Errors: E_ARG with both numbers. */
+ * and what the policy has defaults for) for a model and checks that the whole is consistent: the largest scope, keep +
+ * recall_max * recall_span + local (+ chunk - 1, where each query has its own local part) <= trained length, ... With an
+ * automatic local a default chunk or a tail that is larger is made to fit. Errors: E_ARG with both numbers. */
 REATTN_API int reattn_session_params_resolve(reattn_session_params *params, const reattn_model *model,
                                              reattn_error *err);
 

@@ -14,6 +14,7 @@
 #include "turns.h"
 extern "C" {
 #include "attend/rope.h"
+#include "policy/local.h"
 }
 
 using namespace reattn_cuda;
@@ -42,6 +43,7 @@ struct layer {
 
 struct step {       /* what a layer's step is about to do */
     int64_t n, end; /* tokens held after it; end of the middle */
+    int64_t last;   /* last tokens in scope */
     bool search, choose, decode;
     int64_t slot; /* of the window that the query goes to, in decode */
     const float *q;
@@ -80,6 +82,12 @@ int need(buffer *b, size_t bytes, cudaStream_t stream, reattn_error *err)
     cudaFree(b->at);
     *b = {at, room};
     return REATTN_OK;
+}
+
+/* Of a step under a finite scope. */
+int64_t most_tokens(const reattn__cuda_context *c)
+{
+    return c->params.local_per == REATTN_LOCAL_PER_STEP ? c->params.local : c->params.chunk;
 }
 
 int lists_of(const reattn__cuda_context *c, const layer *l)
@@ -195,7 +203,7 @@ extern "C" int reattn__cuda_context_create(const reattn__cuda_context_args *args
     c->params = *args->params;
     c->policy = args->policy;
     c->n_layer = args->n_layer;
-    c->room = c->params.keep + c->params.local;
+    c->room = c->params.keep + reattn__last_tokens(&c->params, most_tokens(c));
     if (c->policy == REATTN__CUDA_REATTENTION)
         c->room += c->params.recall_max * c->params.recall_span;
     c->capacity = args->capacity ? args->capacity : fill_device(args);
@@ -353,20 +361,18 @@ int check_step(const reattn__cuda_context *c, const reattn__cuda_step_args *a, r
             return reattn__fail(err, REATTN_E_ARG, "a step of layer %d without a plan", a->layer);
         return REATTN_OK;
     }
-    if (c->policy != REATTN__CUDA_FULL && a->T > c->params.local)
-        return reattn__fail(err, REATTN_E_ARG, "a step of %lld tokens is longer than local (%lld)", (long long)a->T,
-                            (long long)c->params.local);
+    if (c->policy != REATTN__CUDA_FULL && a->T > most_tokens(c))
+        return reattn__fail(err, REATTN_E_ARG, "a step of %lld tokens is longer than %lld", (long long)a->T,
+                            (long long)most_tokens(c));
     return REATTN_OK;
 }
 
-/* The text of n tokens is short enough to be attended to whole. */
-bool whole(const reattn__cuda_context *c, int64_t n)
+/* The text is short enough to be attended to whole. */
+bool whole(const reattn__cuda_context *c, const step *s)
 {
-    const reattn_session_params *p = &c->params;
-    const int64_t ends = p->keep + p->local;
-    if (c->policy == REATTN__CUDA_FULL || n <= ends)
+    if (c->policy == REATTN__CUDA_FULL || s->n <= c->params.keep + s->last)
         return true;
-    return c->policy == REATTN__CUDA_REATTENTION && n <= p->recall_from;
+    return c->policy == REATTN__CUDA_REATTENTION && s->n <= c->params.recall_from;
 }
 
 /* What will happen, as plan_reattention decides it. */
@@ -376,11 +382,12 @@ step look_ahead(const reattn__cuda_context *c, const layer *l, const reattn__cud
     const reattn__cuda_window *w = &l->window;
     step s = {};
     s.n = l->store.n + a->T;
+    s.last = reattn__last_tokens(p, a->T);
     s.decode = a->decode;
     if (c->policy != REATTN__CUDA_REATTENTION || !a->out)
         return s;
     const bool now = p->recall_when == REATTN_WHEN_ALWAYS || (p->recall_when == REATTN_WHEN_DECODE) == (a->decode != 0);
-    s.end = now && !whole(c, s.n) ? s.n - p->local : p->keep;
+    s.end = now && !whole(c, &s) ? s.n - s.last : p->keep;
     s.search = (!a->decode || now) && p->recall_max > 0; /* a window is kept, be the middle empty or not */
     s.choose = s.search && s.end > p->keep;
     s.slot = w->n < p->recall_window ? w->n : w->oldest;
@@ -466,7 +473,7 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
     reattn__cuda_plan_args args = {};
     args.hits = hits, args.n_query = n_query, args.H = l->shape.H, args.top_k = (int)p->recall_k;
     args.lists = lists_of(c, l), args.vote = p->recall_vote, args.scale = l->shape.kq_scale;
-    args.m = p->recall_max, args.span = p->recall_span, args.n = s->n, args.keep = p->keep, args.local = p->local;
+    args.m = p->recall_max, args.span = p->recall_span, args.n = s->n, args.keep = p->keep, args.local = s->last;
     int code = need(&c->tokens, sizeof(int32_t) * args.lists * c->room, stream, err);
     if (code == REATTN_OK)
         code = need(&c->plan, reattn__cuda_plan_bytes(&args), stream, err);
@@ -480,8 +487,8 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
 /* First and last tokens, or all. */
 void scope_without(const reattn__cuda_context *c, const step *s, reattn__cuda_scope *scope)
 {
-    const int64_t keep = c->params.keep, local = c->params.local;
-    const bool all = whole(c, s->n);
+    const int64_t keep = c->params.keep, local = s->last;
+    const bool all = whole(c, s);
     scope->lists = 1;
     scope->head = all ? s->n : keep;
     scope->skip = all ? 0 : s->n - local - keep;

@@ -362,6 +362,7 @@ const reattn__policy reattn__policy_infllm = {
              "keeps everything; a step scores one vector a block and head, and attends to G + m*s + L keys",
              "InfLLM, 2402.04617"},
     .finite = true,
+    .own_local = true,
     .keep = 128,
     .span = 128,
     .max = 16,

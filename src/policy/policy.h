@@ -55,6 +55,7 @@ typedef struct reattn__policy {
     reattn__planner planner;
     bool native;        /* libllama's own attention: the engine is bypassed */
     bool finite;        /* the scope is keep + spans + local and must fit the trained length */
+    bool own_local;     /* finite, but its local parts are cut by distance, for each query: local-per says nothing */
     bool ends;          /* a prompt's last step is planned in another way than the others: its tokens are no anchor */
     bool reads_file;    /* it needs numbers from params->clex, or else from the model's file */
     /* Fills in what is 0 and has a default of this method's own, and refuses what makes no sense. NULL: nothing of the
@@ -97,7 +98,7 @@ int reattn__plan_scales(reattn__plan *plan, int64_t T, reattn_error *err);
 int reattn__plan_start(reattn__plan *plan, int n_list, int64_t n_span, reattn_error *err);
 /* Every token at its own position. */
 void reattn__plan_full(reattn__plan *plan, const reattn__step *step);
-/* List i becomes [0, G) + spans + [n - L, n), positions counted through or original. */
+/* List i becomes [0, G) + spans + the step's last tokens (local.h), positions counted through or original. */
 void reattn__plan_scope(reattn__plan *plan, int i, const reattn__step *step, const reattn_span *spans, int64_t n_span);
 
 /* Hooks by which any policy can be tested. The relative distance at which query t meets each key that it sees, in the

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "local.h"
 #include "policy.h"
 #include "select/topk.h"
 #include "select/vote.h"
@@ -157,7 +158,7 @@ static int choose(recall *r, const reattn__step *s, const probes *p, const reatt
 /* The text is short enough to be attended to whole. */
 static bool whole(const reattn__step *s)
 {
-    return s->n <= REATTN__MAX(s->params->recall_from, s->params->keep + s->params->local);
+    return s->n <= REATTN__MAX(s->params->recall_from, s->params->keep + reattn__last_tokens(s->params, s->T));
 }
 
 /* Everything, or first and last tokens only: nothing is recalled. */
@@ -178,7 +179,7 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     const probes p = probes_of(s);
     bool now = par->recall_when == REATTN_WHEN_ALWAYS || (par->recall_when == REATTN_WHEN_DECODE) == s->decode;
     /* The middle is [keep, end); where nothing is recalled now it is empty, and searched later for the window. */
-    int64_t end = now && !whole(s) ? REATTN__MAX(s->n - par->local, par->keep) : par->keep;
+    int64_t end = now && !whole(s) ? REATTN__MAX(s->n - reattn__last_tokens(par, s->T), par->keep) : par->keep;
     if (s->decode && !now) return plan_without(s, plan, err);
     if (!s->decode) w->first = w->n = 0; /* a prompt's chunk votes alone: its bits do not depend on what came before a restore */
 
@@ -218,11 +219,12 @@ static void destroy(void *state)
     free(r);
 }
 
-/* A short local part serves small models better than the paper's half of the window: docs/quality.md. */
+/* A short local part serves small models better than the paper's half of the window: docs/quality.md. A chunk adds its own
+ * tokens to it, so that of a short window it is a quarter. */
 static int resolve(reattn_session_params *p, reattn_error *err)
 {
     (void)err;
-    if (p->local == 0 && p->preset != REATTN_PRESET_PAPER) p->local = REATTN__MIN(p->ctx_train / 2, INT64_C(512));
+    if (p->local == 0 && p->preset != REATTN_PRESET_PAPER) p->local = REATTN__MIN(p->ctx_train / 4, INT64_C(512));
     return REATTN_OK;
 }
 

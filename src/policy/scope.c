@@ -1,4 +1,5 @@
 /* scope.c - building plans, and the hooks that test them. */
+#include "local.h"
 #include "policy.h"
 
 int reattn__plan_room(reattn__plan *plan, int n_list, int64_t n_run, reattn_error *err)
@@ -56,7 +57,7 @@ void reattn__plan_full(reattn__plan *plan, const reattn__step *s)
 void reattn__plan_scope(reattn__plan *plan, int i, const reattn__step *s, const reattn_span *spans, int64_t n_span)
 {
     reattn_run *runs = (reattn_run *)plan->lists[i].runs;
-    int64_t n = 0, pos = 0, G = s->params->keep, L = s->params->local;
+    int64_t n = 0, pos = 0, G = s->params->keep, L = reattn__last_tokens(s->params, s->T);
     bool original = s->params->positions == REATTN_POS_ORIGINAL;
     for (int64_t r = -1; r <= n_span; r++) {
         reattn_span span = r < 0 ? (reattn_span){0, G} : r < n_span ? spans[r] : (reattn_span){s->n - L, L};

@@ -1,4 +1,5 @@
 /* streaming.c - the first G and the last L tokens, positions counted inside the scope: endless output, no memory. */
+#include "local.h"
 #include "policy.h"
 
 static int plan_streaming(void *state, const reattn__step *step, reattn__plan *plan, reattn_error *err)
@@ -6,7 +7,7 @@ static int plan_streaming(void *state, const reattn__step *step, reattn__plan *p
     (void)state;
     int code = reattn__plan_start(plan, 1, 0, err);
     if (code != REATTN_OK) return code;
-    if (step->n <= step->params->keep + step->params->local) reattn__plan_full(plan, step);
+    if (step->n <= step->params->keep + reattn__last_tokens(step->params, step->T)) reattn__plan_full(plan, step);
     else reattn__plan_scope(plan, 0, step, NULL, 0);
     return REATTN_OK;
 }

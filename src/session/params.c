@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/local.h"
 #include "policy/policy.h"
 
 #define TOKENS_MAX (INT64_C(1) << 40)
@@ -21,6 +22,8 @@
       "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
       "last tokens, always in scope (0 = half the trained length, at most 4096; at most 512 under reattention)")       \
+    X(local_per, ENUM, "local-per", NULL, "WHO", 0, 1, 0, "query|step",                                                \
+      "whose last tokens: every query's own, or, as the paper has it, those of a step as a whole")                     \
     X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for")                 \
     X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
       "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
@@ -154,10 +157,10 @@ static void apply_preset(reattn_session_params *p, int preset)
     static const struct {
         const char *name;
         int64_t paper;
-    } rows[] = {{"keep", 32},       {"local", 0},       {"recall-k", 4},       {"recall-span", 32},
-                {"recall-max", 0},  {"recall-from", 1}, {"recall-per", 0},     {"recall-vote", 0},
-                {"recall-type", 0}, {"recall-when", 0}, {"recall-window", 32}, {"positions", 0},
-                {"tail", 0}};
+    } rows[] = {{"keep", 32},       {"local", 0},      {"local-per", 1},   {"recall-k", 4},
+                {"recall-span", 32}, {"recall-max", 0}, {"recall-from", 1}, {"recall-per", 0},
+                {"recall-vote", 0},  {"recall-type", 0}, {"recall-when", 0}, {"recall-window", 32},
+                {"positions", 0},    {"tail", 0}};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         int i = find(rows[r].name);
         set_field(p, i, preset == REATTN_PRESET_PAPER ? rows[r].paper : table[i].def);
@@ -249,18 +252,20 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     N = p.ctx_train;
     if (p.keep < 0) p.keep = policy->keep ? policy->keep : 32;
     if (p.recall_span == 0) p.recall_span = policy->span ? policy->span : 32;
-    bool automatic = p.local == 0;
+    bool automatic = p.local == 0, per_query = !policy->own_local && p.local_per == REATTN_LOCAL_PER_QUERY;
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) p.local = REATTN__MIN(N / 2, INT64_C(4096));
     if (automatic) {
         /* A model of a few hundred tokens: the default chunk does not fit its half, or the local part if that is all that
          * a chunk sees of itself. One that was asked for is not cut. */
         int64_t room = policy->finite ? p.local : REATTN__MAX(p.local, N / 2);
+        if (policy->finite && per_query) room = REATTN__MIN(room, N - p.keep - p.local + 1);
         if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(room, 1));
         p.tail = REATTN__MIN(p.tail, p.chunk);
     }
+    int64_t last = per_query ? reattn__last_tokens(&p, p.chunk) : p.local; /* most last tokens of a step */
     if (p.recall_max == 0 && policy->finite) {
-        int64_t room = N - p.keep - p.local;
+        int64_t room = N - p.keep - last;
         p.recall_max = REATTN__MIN(policy->max ? policy->max : INT64_C(127), REATTN__MAX(room, 0) / p.recall_span);
     }
     if (p.pot == 0) p.pot = N / 2;
@@ -274,16 +279,16 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
         return reattn__fail(err, REATTN_E_ARG, "--tail %lld is larger than --chunk %lld: it is read as one chunk",
                             (long long)p.tail, (long long)p.chunk);
     if (policy->finite) {
-        int64_t scope = p.keep + p.recall_max * p.recall_span + p.local;
-        if (p.chunk > p.local)
+        int64_t scope = p.keep + p.recall_max * p.recall_span + last;
+        if (!per_query && p.chunk > p.local)
             return reattn__fail(err, REATTN_E_ARG, "--local %lld is smaller than --chunk %lld: a chunk must see itself",
                                 (long long)p.local, (long long)p.chunk);
         if (scope > N)
             return reattn__fail(err, REATTN_E_ARG,
-                                "the scope can reach %lld tokens (keep %lld + %lld spans of %lld + local %lld), the model "
+                                "the scope can reach %lld tokens (keep %lld + %lld spans of %lld + local %lld%s), the model "
                                 "was trained on %lld",
                                 (long long)scope, (long long)p.keep, (long long)p.recall_max, (long long)p.recall_span,
-                                (long long)p.local, (long long)N);
+                                (long long)p.local, per_query ? " of each token of a chunk" : "", (long long)N);
         if (p.recall_from > N)
             return reattn__fail(err, REATTN_E_ARG,
                                 "--recall-from %lld: the model was trained on %lld tokens and cannot attend to more at once",

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "policy/local.h"
+
 static bool here(const int *places, int n_layer, int place)
 {
     for (int l = 0; l < n_layer; l++)
@@ -102,7 +104,7 @@ int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn_
     s->stats.device_ms += reattn__now_ms() - t0;
     if (code != REATTN_OK || !*has_out)
         return code;
-    const int64_t ends = p->keep + p->local;
+    const int64_t ends = p->keep + reattn__last_tokens(p, T);
     /* else it is attended to whole */
     if (s->policy->planner == REATTN__PLANS_RECALL && s->n > REATTN__MAX(p->recall_from, ends))
         s->stats.keys_scored += T * s->layers[layer].H * (s->n - ends);

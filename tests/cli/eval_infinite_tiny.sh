@@ -1,7 +1,7 @@
 # eval infinitebench: the sets that are made have one right answer, which the text gives.
 . "$SOURCE_DIR/tests/cli/lib.bash"
 model=$REATTN_TINY_DIR/llama.gguf
-run 0 eval infinitebench -m "$model" -q --no-timings --lengths 1500,3000 --seeds 2 --policy streaming --local 256 --chunk 256 \
+run 0 eval infinitebench -m "$model" -q --no-timings --lengths 1500,3000 --seeds 2 --policy streaming --local 256 --chunk 200 \
     --keep 8 --out made.jsonl --prompts prompts
 { echo '['; sed '$!s/$/,/' made.jsonl; echo ']'; } >made.json
 holds made.json 'len(d) == 1 + 5 * 2 * 2 and all(c["length"] - 130 <= c["prompt_tokens"] <= c["length"] for c in d[1:])'

@@ -59,7 +59,7 @@ fails 2 'has no room for text' run -m "$model" -p x --raw -n 1 -q --policy infin
 
 # The pass key stands where the depth says, and is asked for.
 run 0 eval passkey -m "$model" -q --no-timings -n 4 --lengths 1200,1600 --depths 0:100:50 --policy streaming --local 256 \
-    --chunk 256 --keep 8 --out key.jsonl --prompts prompts
+    --chunk 200 --keep 8 --out key.jsonl --prompts prompts
 { echo '['; sed '$!s/$/,/' key.jsonl; echo ']'; } >key.json
 holds key.json 'len(d) == 7 and all(c["length"] - 90 <= c["prompt_tokens"] <= c["length"] for c in d[1:])'
 holds key.json 'all(open("prompts/%d/%d/1.txt" % (c["length"], c["depth"])).read().count("The pass key is %s. Remember it. %s is" %

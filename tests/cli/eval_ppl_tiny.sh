@@ -5,7 +5,7 @@ model=$REATTN_TINY_DIR/llama.gguf
 prose 100 >text.txt
 same_lines() { { echo '['; sed '$!s/$/,/' "$1"; echo ']'; } >lines.json; }
 ppl=(eval ppl -m "$model" -q --no-timings --lengths 700 --bucket 100 --text text.txt --chunk 64)
-run 0 "${ppl[@]}" --kl --config all:local=480,recall-max=0 --config few:local=64,recall-max=2,keep=4 --policy native,full \
+run 0 "${ppl[@]}" --kl --config all:local=417,recall-max=0 --config few:local=64,recall-max=2,keep=4 --policy native,full \
     --out whole.jsonl
 same_lines whole.jsonl
 has out 'text.txt: perplexity by position and config, 28 cases'
@@ -21,7 +21,7 @@ holds lines.json '{c["position"]: c["nll"] for c in d[1:] if c["config"] == "all
 holds lines.json 'all(0 < c["kl"] < 0.01 for c in d[1:] if c["config"] == "native" and "kl" in c)'
 holds lines.json 'all(c["kl"] > 0.01 for c in d[1:] if c["config"] == "few" and c["position"] in (200, 300, 400))'
 head -c $(($(head -n 13 whole.jsonl | wc -c) + 10)) whole.jsonl >cut.jsonl
-run 0 "${ppl[@]}" --kl --config all:local=480,recall-max=0 --config few:local=64,recall-max=2,keep=4 --policy native,full \
+run 0 "${ppl[@]}" --kl --config all:local=417,recall-max=0 --config few:local=64,recall-max=2,keep=4 --policy native,full \
     --out cut.jsonl
 same whole.jsonl cut.jsonl
 fails 2 'fewer than --lengths 9000' "${ppl[@]}" --lengths 9000

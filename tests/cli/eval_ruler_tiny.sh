@@ -28,7 +28,7 @@ holds cwe.json 'all(sorted(__import__("collections").Counter(__import__("re").fi
 holds fwe.json 'all([w for w, n in __import__("collections").Counter(s["input"].split("words. ")[1].split("\n")[0].split())
     .most_common(4)] == ["..."] + s["outputs"] for s in d)'
 
-some=(--tasks niah_multivalue,fwe --seeds 2 --policy streaming --local 256 --chunk 256 --keep 8)
+some=(--tasks niah_multivalue,fwe --seeds 2 --policy streaming --local 256 --chunk 200 --keep 8)
 run 0 "${ruler[@]}" "${some[@]}" --out whole.jsonl --predictions pred
 head -c $(($(head -n 3 whole.jsonl | wc -c) + 10)) whole.jsonl >cut.jsonl
 run 0 "${ruler[@]}" "${some[@]}" --out cut.jsonl --predictions pred2

@@ -35,7 +35,7 @@ done
 run 0 run --help
 for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
     --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \
-    --local --recall-k --recall-span --recall-max --recall-per --recall-vote --recall-window --tail --chunk \
+    --local --local-per --recall-k --recall-span --recall-max --recall-per --recall-vote --recall-window --tail --chunk \
     --cache-type-k --cache-type-v --ctx-size --mem-limit --pot --pot-keep --pot-novelty --catalyst; do
     grep -qE -- " $option[ ,]" out || complain "$what: $option is missing"
 done

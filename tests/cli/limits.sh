@@ -2,10 +2,10 @@
 . "$SOURCE_DIR/tests/cli/lib.bash"
 need_model
 
-fails 2 '512' run -m "$model" --local 100 -p x
+fails 2 '512' run -m "$model" --local-per step --local 100 -p x
 has err '100'
-# 32 + 400 * 32 + 4096 is more than the 8192 that the model was trained for.
-fails 2 '16928' run -m "$model" --recall-max 400 --local 4096 -p x
+# 32 + 400 * 32 + 4096 + 511 is more than the 8192 that the model was trained for.
+fails 2 '17439' run -m "$model" --recall-max 400 --local 4096 -p x
 has err '8192'
 
 prose 60 >long.txt
