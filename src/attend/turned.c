@@ -21,6 +21,7 @@ void reattn__turned_free(reattn__turned *t)
     free(t->used);
     free(t->filled);
     free(t->fresh);
+    free(t->from);
     reattn__free(t->keys);
     reattn__free(t->scales);
     *t = (reattn__turned){0};
@@ -56,9 +57,10 @@ int reattn__turned_begin(reattn__turned *t, const reattn__layer *layer, int64_t 
         t->used = calloc((size_t)n, sizeof *t->used);
         t->filled = malloc((size_t)n * sizeof *t->filled);
         t->fresh = malloc((size_t)n * sizeof *t->fresh);
+        t->from = malloc((size_t)n * sizeof *t->from);
         t->keys = reattn__alloc((size_t)n * (size_t)Hk * (size_t)Dh * 2 * BLOCK * sizeof *t->keys);
         t->scales = reattn__alloc((size_t)n * (size_t)Hk * BLOCK * sizeof *t->scales);
-        if (!t->block_of || !t->used || !t->filled || !t->fresh || !t->keys || !t->scales) {
+        if (!t->block_of || !t->used || !t->filled || !t->fresh || !t->from || !t->keys || !t->scales) {
             reattn__turned_free(t);
             return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the kept scope of a layer takes %.1f MiB",
                                 (double)reattn__turned_bytes(layer, n) / 1048576);
@@ -93,8 +95,9 @@ void reattn__turned_ask(reattn__turned *t, int64_t block, int64_t n_token)
     }
     t->used[slot] = t->step;
     if (t->filled[slot] == want) return;
-    t->filled[slot] = want;
+    t->from[t->n_fresh] = REATTN__MIN(t->filled[slot], want);
     t->fresh[t->n_fresh++] = slot;
+    t->filled[slot] = want;
 }
 
 typedef struct filling {
@@ -103,6 +106,14 @@ typedef struct filling {
     int layer;
     const reattn__rope_table *rope;
 } filling;
+
+/* What is new in a block goes beside what was turned before: each token has a place in every row of the block. */
+static void insert(const int16_t *keys, const float *scales, int Dh, int from, int to, int16_t *out, float *out_scales)
+{
+    for (int row = 0; row < Dh; row++)
+        memcpy(out + (row * BLOCK + from) * 2, keys + (row * BLOCK + from) * 2, (size_t)(to - from) * 2 * sizeof *out);
+    memcpy(out_scales + from, scales + from, (size_t)(to - from) * sizeof *scales);
+}
 
 static int fill_task(void *ctx, int64_t task, int worker)
 {
@@ -113,14 +124,19 @@ static int fill_task(void *ctx, int64_t task, int worker)
     int head = (int)(task % t->Hk), pairs = rope->n_rot / 2, step = rope->kind == REATTN_ROPE_NEOX ? 1 : 2;
     int apart = rope->kind == REATTN_ROPE_NEOX ? pairs : 1, D = reattn__store_shape(f->store, f->layer)->D;
     int64_t slot = t->fresh[task / t->Hk], token = t->block_of[slot] * BLOCK, pos = token % REATTN__PAGE;
-    float k[512 * REATTN__TILE];
+    int from = t->from[task / t->Hk], to = t->filled[slot];
+    float k[512 * REATTN__TILE], part_scales[BLOCK];
+    int16_t part[512 * BLOCK];
     (void)worker;
-    if (t->filled[slot] < BLOCK)
+    if (to - from < BLOCK)
         for (int d = 0; d < D; d++) memset(k + d * REATTN__TILE, 0, BLOCK * sizeof *k);
-    reattn__store_read_k(f->store, f->layer, head, token, t->filled[slot], k, REATTN__TILE);
+    reattn__store_read_k(f->store, f->layer, head, token + from, to - from, k + from, REATTN__TILE);
     cpu->rope(k, BLOCK, pairs, step, apart, f->rope->cos + pos, f->rope->sin + pos, f->rope->n_pos);
     int64_t at = head * t->n_slot + slot;
-    cpu->pack_block(k, D, pairs, step, apart, t->keys + at * t->Dh * 2 * BLOCK, t->scales + at * BLOCK);
+    int16_t *keys = t->keys + at * t->Dh * 2 * BLOCK;
+    float *scales = t->scales + at * BLOCK;
+    cpu->pack_block(k, D, pairs, step, apart, from > 0 ? part : keys, from > 0 ? part_scales : scales);
+    if (from > 0) insert(part, part_scales, t->Dh, from, to, keys, scales);
     return REATTN_OK;
 }
 

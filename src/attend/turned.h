@@ -21,7 +21,8 @@ typedef struct reattn__turned {
     int16_t *filled;    /* [n_slot] tokens of the block that were there when it was turned */
     int16_t *keys;      /* [Hk][n_slot][Dh][16][2]; a head's together, for long reads */
     float *scales;      /* [Hk][n_slot][16] */
-    int64_t *fresh;     /* [n_slot] slots to fill in this step */
+    int64_t *fresh;     /* [n_slot] slots to fill in this step, */
+    int16_t *from;      /* [n_slot] each from this token of its block on: those before it were turned already */
     int64_t n_fresh, hand;
     uint64_t step;
 } reattn__turned;

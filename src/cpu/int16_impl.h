@@ -80,13 +80,16 @@ static void NAME(turn_row)(const float *q, const float *cos, const float *sin, i
 
 static void NAME(pack_block)(const float *k, int D, int n_pair, int step, int apart, int16_t *out, float *scale)
 {
-    float square[16] = {0}, top[16] = {0}, inverse[16];
-    for (int d = 0; d < D; d++) {
-        for (int i = 0; i < 16; i++) {
-            float x = k[d * REATTN__TILE + i], size = x < 0 ? -x : x;
-            square[i] += x * x;
-            top[i] = size > top[i] ? size : top[i];
+    float square[16], top[16], inverse[16];
+    for (int i = 0; i < 16; i += VL) {
+        vf sum = {0}, most = {0};
+        for (int d = 0; d < D; d++) {
+            vf x = load(k + d * REATTN__TILE + i);
+            sum += x * x;
+            most = max_f(max_f(x, -x), most);
         }
+        store(square + i, sum);
+        store(top + i, most);
     }
     for (int i = 0; i < 16; i++) {
         float norm = sqrtf(square[i]) * (1.0f / REATTN__KEY16), most = top[i] * (1.0f / 32767.0f);

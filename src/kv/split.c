@@ -63,6 +63,15 @@ static void get_key(const reattn__split *keys, int D, int i, const float *mean, 
     }
 }
 
+/* The nearest integer, ties to even, within -TOP .. TOP. The sum has no room for a fraction; no call of libm, of which a
+ * step would make some hundred thousand. */
+static int nearest(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    x = x > TOP ? TOP : x < -TOP ? -TOP : x;
+    return (int)((x + magic) - magic);
+}
+
 void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, const float *mean, reattn__split_bound *bound)
 {
     uint8_t *high = reattn__split_high(keys, D, i / REATTN__BLOCK);
@@ -72,13 +81,14 @@ void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, 
     double norm = 0, sum_high = 0, sum_low = 0;
     for (int d = 0; d < D; d++) {
         rest[d] = mean ? x[d] - mean[d] : x[d];
-        top = fmaxf(top, fabsf(rest[d]));
+        float size = fabsf(rest[d]);
+        top = size > top ? size : top;
     }
     uint16_t bits = bf16_up(top / TOP);
     float scale = reattn__bf16_to_float(bits), inverse = scale > 0 ? 1.0f / scale : 0;
     reattn__split_scale(keys)[i] = bits;
     for (int d = 0; d < Dp; d++) {
-        int n = d < D ? (int)fmaxf(-TOP, fminf(TOP, rintf(rest[d] * inverse))) : 0;
+        int n = d < D ? nearest(rest[d] * inverse) : 0;
         int h = (n + 64) >> 7, l = n - h * 128;
         high[place_high(d, lane)] = (uint8_t)(h + 128);
         put_low(low, d, lane, (unsigned)(l + 64));
