@@ -91,12 +91,14 @@ color draw_density_color(double v)
     return between(stops, sizeof stops / sizeof *stops, v);
 }
 
+enum { LINE_COLORS = 8 };
+
 color draw_line_color(int i)
 {
     /* They also differ for those who see few colours (Okabe and Ito). */
-    static const color colors[] = {{0.84, 0.37, 0.00}, {0.00, 0.45, 0.70}, {0.00, 0.62, 0.45}, {0.80, 0.47, 0.65},
-                                   {0.34, 0.71, 0.91}, {0.90, 0.62, 0.00}, {0.35, 0.35, 0.35}, {0.60, 0.55, 0.10}};
-    return colors[i % (int)(sizeof colors / sizeof *colors)];
+    static const color colors[LINE_COLORS] = {{0.84, 0.37, 0.00}, {0.00, 0.45, 0.70}, {0.00, 0.62, 0.45}, {0.80, 0.47, 0.65},
+                                              {0.34, 0.71, 0.91}, {0.90, 0.62, 0.00}, {0.35, 0.35, 0.35}, {0.60, 0.55, 0.10}};
+    return colors[i % LINE_COLORS];
 }
 
 static void set_color(drawing *d, color c)
@@ -127,7 +129,7 @@ void draw_mark(drawing *d, double x, double y, double size, int i, bool hollow)
 {
     static const int corners[] = {0, 4, 3, 4};
     static const double turn[] = {0, M_PI / 4, -M_PI / 2, 0};
-    const int shape = i % 4;
+    const int shape = (i + i / LINE_COLORS) % 4; /* the same colour comes back with another mark */
     cairo_new_path(d->cr);
     if (!corners[shape])
         cairo_arc(d->cr, x, y, size, 0, 2 * M_PI);
