@@ -163,6 +163,8 @@ __device__ void catch_up(const task &s, int64_t row)
 
 __global__ void __launch_bounds__(THREADS) append_kernel(const __grid_constant__ task s)
 {
+    wait_for_previous();
+    let_next_start();
     if (blockIdx.x < s.copy_blocks)
         copy_rows(s);
     else
@@ -189,6 +191,5 @@ extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stre
         s.from = a->window->upto, s.upto = a->upto;
         blocks += (unsigned)((s.rows + WARPS - 1) / WARPS);
     }
-    append_kernel<<<blocks, THREADS, 0, (cudaStream_t)stream>>>(s);
-    return failed(cudaGetLastError(), "storing a step", err);
+    return failed(launch_next(append_kernel, blocks, THREADS, 0, (cudaStream_t)stream, s), "storing a step", err);
 }

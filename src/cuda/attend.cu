@@ -15,6 +15,8 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_
     const int64_t row = blockIdx.x;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     float top = -INFINITY, total = 0;
+    wait_for_previous();
+    let_next_start();
     for (int i = threadIdx.x; i < a.splits; i += WARPS * WARP)
         top = fmaxf(top, a.ml[i * a.rows + row].x);
     for (int i = WARP / 2; i > 0; i /= 2)
@@ -69,10 +71,8 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_
 template <int D> cudaError_t join(const attention &a, cudaStream_t stream)
 {
     if (a.splits > 4)
-        join_kernel<D, JOIN_WARPS><<<(unsigned)a.rows, JOIN_WARPS * WARP, 0, stream>>>(a);
-    else
-        join_kernel<D, 1><<<(unsigned)a.rows, WARP, 0, stream>>>(a);
-    return cudaGetLastError();
+        return launch_next(join_kernel<D, JOIN_WARPS>, (unsigned)a.rows, JOIN_WARPS * WARP, 0, stream, a);
+    return launch_next(join_kernel<D, 1>, (unsigned)a.rows, WARP, 0, stream, a);
 }
 
 } // namespace

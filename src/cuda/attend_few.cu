@@ -70,6 +70,7 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     const int unit_at = warp / sh.parts, part = warp % sh.parts;
     const int unit = blockIdx.y * sh.units + unit_at, hk = unit / sh.groups;
     const int first_head = hk * a.g + unit % sh.groups * GT, heads = min(GT, (hk + 1) * a.g - first_head);
+    wait_for_previous();
     const int count = scope_count(a, hk);
     uint4 *ahead = (uint4 *)raw + warp * STAGES * SLOTS * WARP + lane; /* [STAGES][SLOTS][WARP] */
     float *turned =
@@ -353,9 +354,8 @@ template <int D, int KIND, int GT> cudaError_t launch(const attention &a, cudaSt
         cudaFuncSetAttribute(few_kernel<D, KIND, GT>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (code != cudaSuccess)
         return code;
-    few_kernel<D, KIND, GT>
-        <<<dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP, shared, stream>>>(a, s);
-    return cudaGetLastError();
+    return launch_next(few_kernel<D, KIND, GT>, dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP,
+                       shared, stream, a, s);
 }
 
 template <int D, int KIND> cudaError_t launch_group(const attention &a, cudaStream_t stream)

@@ -47,6 +47,7 @@ __global__ void prepare_kernel(search s)
 {
     const int lane = threadIdx.x % WARP;
     const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
+    wait_for_previous();
     let_next_start();
     if (row >= s.Hk * s.rows)
         return;
@@ -162,6 +163,7 @@ __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
 {
     extern __shared__ double query[];
     wait_for_previous();
+    let_next_start();
     for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x)
         brute_row(s, s.brute[i], query);
 }
@@ -339,7 +341,7 @@ template <int W> cudaError_t launch_decide_by(const search &s, size_t query, cud
     const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
     cudaError_t code =
         cudaFuncSetAttribute(decide_kernel<W>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    return code != cudaSuccess ? code : launch_next(s, decide_kernel<W>, blocks, THREADS, shared, stream, s);
+    return code != cudaSuccess ? code : launch_next(decide_kernel<W>, blocks, THREADS, shared, stream, s);
 }
 
 __global__ void all_brute_kernel(search s)
@@ -364,8 +366,8 @@ namespace reattn_cuda
 int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
 {
     const int64_t rows = s.Hk * s.rows;
-    prepare_kernel<<<(unsigned)((rows * WARP + 127) / 128), 128, 0, stream>>>(s);
-    return failed(cudaGetLastError(), "rounding the queries", err);
+    return failed(launch_next(prepare_kernel, (unsigned)((rows * WARP + 127) / 128), 128, 0, stream, s),
+                  "rounding the queries", err);
 }
 
 int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
@@ -377,10 +379,10 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
         return failed(launch_decide_by<8>(s, query, stream), what, err);
     cudaError_t code =
         s.lists == 0 /* no scan was made */
-            ? launch_next(s, all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
+            ? launch_next(all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
             : launch_decide_by<1>(s, query, stream);
     if (code == cudaSuccess)
-        code = launch_next(s, brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);
+        code = launch_next(brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);
     return failed(code, what, err);
 }
 

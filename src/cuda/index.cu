@@ -120,6 +120,13 @@ __global__ void __launch_bounds__(THREADS) tile_kernel(build b)
 namespace reattn_cuda
 {
 
+/* Code for older devices does not wait. */
+bool launches_overlap()
+{
+    cudaFuncAttributes code;
+    return cudaFuncGetAttributes(&code, mean_kernel) == cudaSuccess && code.ptxVersion >= 90;
+}
+
 int failed(cudaError_t code, const char *what, reattn_error *err)
 {
     if (code == cudaSuccess)

@@ -34,7 +34,7 @@ template <> struct vote_type<true> {
 
 struct task {
     const reattn_hit *hits;
-    int64_t n_hit; /* of a list */
+    int64_t n_hit, fresh, end_fresh; /* of a list; those from `fresh` on are what the kernel before writes */
     int H, top_k, lists, m, slots, shift;
     double scale;
     int64_t span, n, keep, local, room;
@@ -386,6 +386,13 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
         clear(table, t.slots, threadIdx.x, THREADS);
         __syncthreads();
         for (int64_t i = threadIdx.x; i < t.n_hit; i += THREADS)
+            if (i < t.fresh || i >= t.end_fresh)
+                cast(t, table, list, i);
+    }
+    wait_for_previous();
+    let_next_start();
+    if (!t.table) {
+        for (int64_t i = t.fresh + threadIdx.x; i < t.end_fresh; i += THREADS)
             cast(t, table, list, i);
         __syncthreads();
     }
@@ -464,7 +471,8 @@ template <bool MASS> cudaError_t lay_out(const reattn__cuda_plan_args *a, layout
     t.hits = a->hits, t.H = a->H, t.top_k = a->top_k, t.lists = a->lists, t.m = (int)a->m, t.scale = a->scale;
     t.span = a->span, t.n = a->n, t.keep = a->keep, t.local = a->local, t.room = a->room;
     t.tokens = a->tokens, t.count = a->count, t.n_span = a->n_span, t.spans = a->spans;
-    t.n_hit = a->n_query * (a->H / a->lists) * a->top_k;
+    const int64_t per_query = (int64_t)(a->H / a->lists) * a->top_k;
+    t.n_hit = a->n_query * per_query, t.fresh = a->fresh * per_query, t.end_fresh = t.fresh + a->n_fresh * per_query;
     t.slots = 16, t.shift = 28;
     while (t.slots < 2 * t.n_hit) {
         t.slots *= 2;
@@ -490,8 +498,7 @@ template <bool MASS> cudaError_t launch(const layout &l, cudaStream_t stream)
         cudaFuncSetAttribute(plan_kernel<MASS>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)l.shared);
     if (code != cudaSuccess)
         return code;
-    plan_kernel<MASS><<<l.t.lists, THREADS, l.shared, stream>>>(l.t);
-    return cudaGetLastError();
+    return launch_next(plan_kernel<MASS>, l.t.lists, THREADS, l.shared, stream, l.t);
 }
 
 cudaError_t lay_out_any(const reattn__cuda_plan_args *a, layout *l)
@@ -512,7 +519,8 @@ extern "C" int reattn__cuda_plan(const reattn__cuda_plan_args *args, void *strea
     layout l;
     const int64_t most = args->vote == REATTN_VOTE_MASS ? 1 << (63 - MASS_UNIT) : 1 << 24; /* that sums can hold */
     if (args->m < 1 || args->m > REATTN__CUDA_SPANS_MAX || args->span < 1 || args->n <= args->keep + args->local ||
-        args->n > INT32_MAX || args->n_query < 1 || args->n_query * args->H * args->top_k > most)
+        args->n > INT32_MAX || args->n_query < 1 || args->fresh < 0 || args->n_fresh < 0 ||
+        args->fresh + args->n_fresh > args->n_query || args->n_query * args->H * args->top_k > most)
         return reattn__fail(err, REATTN_E_ARG, "a plan of %lld queries, %lld spans of %lld, %lld tokens: out of range",
                             (long long)args->n_query, (long long)args->m, (long long)args->span, (long long)args->n);
     int code = failed(lay_out_any(args, &l), "looking at the device", err);

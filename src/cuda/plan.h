@@ -16,7 +16,7 @@ extern "C" {
 
 typedef struct reattn__cuda_plan_args {
     const reattn_hit *hits; /* [n_query][H][top_k], device; positions counted from `keep`, -1: none */
-    int64_t n_query;
+    int64_t n_query, fresh, n_fresh; /* queries [fresh, fresh + n_fresh) are what the kernel before writes */
     int H, top_k;
     int lists;       /* 1, or the number of KV heads: one scope each */
     int vote;        /* reattn_vote. MASS is summed in units of 2^-44, so that the order of votes does not matter */

@@ -99,7 +99,6 @@ struct search {
     int H, Hk, g, D, top_k, type, kind;
     int lists, room;  /* candidate lists of a row, and their length */
     int samples;      /* lists that tell each other their best, 0 for none */
-    bool overlap;     /* a kernel may begin before the one before it has ended */
     const tile_info *tiles;
     int64_t tile_stride; /* tiles of a KV head in the index */
     const int8_t *plane;
@@ -296,14 +295,17 @@ struct warp_top {
 
 /* --------------------------------------------------------------------------------------------- launchers ------- */
 
-/* A kernel that starts before its predecessor has ended waits here before it touches what that one writes... */
+/* Launches overlap: a kernel may start before its predecessor has ended. It waits here, in at least one block, before it
+ * touches what that one writes or writes what that one reads. (All of ours do; so what came before the predecessor has
+ * ended, too, when a kernel starts.) ... */
 __device__ __forceinline__ void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900
     cudaGridDependencySynchronize();
 #endif
 }
-/* ...and says here that its successor may start. */
+/* ...and says here that its successor may start, or not until it ends: a kernel of many blocks that starts while all
+ * multiprocessors are full finds its places on the few that are done first. */
 __device__ __forceinline__ void let_next_start()
 {
 #if __CUDA_ARCH__ >= 900
@@ -311,9 +313,10 @@ __device__ __forceinline__ void let_next_start()
 #endif
 }
 
-/* Queues a kernel that begins with wait_for_previous(). */
+/* Queues a kernel that waits for its predecessor, if the device and the code know how. */
+bool launches_overlap();
 template <class... parameters, class... arguments>
-cudaError_t launch_next(const search &s, void (*kernel)(parameters...), dim3 blocks, int threads, size_t shared,
+cudaError_t launch_next(void (*kernel)(parameters...), dim3 blocks, int threads, size_t shared,
                         cudaStream_t stream, arguments &&...args)
 {
     cudaLaunchAttribute overlap = {};
@@ -325,7 +328,7 @@ cudaError_t launch_next(const search &s, void (*kernel)(parameters...), dim3 blo
     config.dynamicSmemBytes = shared;
     config.stream = stream;
     config.attrs = &overlap;
-    config.numAttrs = s.overlap ? 1 : 0;
+    config.numAttrs = launches_overlap() ? 1 : 0;
     return cudaLaunchKernelEx(&config, kernel, args...);
 }
 

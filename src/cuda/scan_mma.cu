@@ -342,7 +342,7 @@ template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStrea
     const size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 3);
     const unsigned groups = (unsigned)((s.rows + NB * 8 - 1) / (NB * 8));
     const unsigned blocks = (unsigned)(((int64_t)s.lists * s.Hk + WARPS - 1) / WARPS);
-    return launch_next(s, scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists);
+    return launch_next(scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists);
 }
 
 struct scan {

@@ -363,7 +363,7 @@ template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stre
         return code;
     const int tiles = (int)((s.M + TILE - 1) / TILE), splits = s.lists / 4, split_tiles = (tiles + splits - 1) / splits;
     const dim3 blocks((unsigned)((s.rows + S::ROWS - 1) / S::ROWS), splits, s.Hk);
-    return launch_next(s, kernel, blocks, S::THREADS, shared, stream, q_map, k_map, s, split_tiles, stages);
+    return launch_next(kernel, blocks, S::THREADS, shared, stream, q_map, k_map, s, split_tiles, stages);
 }
 
 struct scan {

@@ -58,7 +58,6 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
         s->room = 96 + 8 * s->top_k;
         s->samples = s->lists >= 2 * s->top_k ? REATTN__MIN(s->lists, (int)SAMPLES) : 0;
     }
-    s->overlap = info.major >= 9;
     char *at = (char *)a->work;
     auto take = [&](size_t bytes) {
         char *here = at;

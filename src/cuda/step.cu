@@ -1,7 +1,7 @@
 /* step.cu - the context of a session on a device, and a layer's step. See step.h.
  *
  * The order on the stream: append (and what it means for the window) -> index, seldom -> select -> plan -> attend. In
- * decode that is eight kernels. Which keys were chosen stays on the device; what the host keeps of a window (how many
+ * decode that is seven kernels. Which keys were chosen stays on the device; what the host keeps of a window (how many
  * queries, which is the oldest, how far they have searched) does not depend on it. */
 #include <stdlib.h>
 #include <string.h>
@@ -471,7 +471,8 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
 {
     const reattn_session_params *p = &c->params;
     reattn__cuda_plan_args args = {};
-    args.hits = hits, args.n_query = n_query, args.H = l->shape.H, args.top_k = (int)p->recall_k;
+    args.hits = hits, args.n_query = n_query, args.fresh = s->decode ? s->slot : 0;
+    args.n_fresh = s->decode ? 1 : n_query, args.H = l->shape.H, args.top_k = (int)p->recall_k;
     args.lists = lists_of(c, l), args.vote = p->recall_vote, args.scale = l->shape.kq_scale;
     args.m = p->recall_max, args.span = p->recall_span, args.n = s->n, args.keep = p->keep, args.local = s->last;
     int code = need(&c->tokens, sizeof(int32_t) * args.lists * c->room, stream, err);
