@@ -76,7 +76,7 @@ __global__ void prepare_kernel(search s)
     }
     const float norm = (float)(sqrt(warp_sum(whole)) * UP), loss = (float)(sqrt(warp_sum(lost)) * UP);
     for (int i = lane; i < s.samples; i += WARP)
-        s.sample[row * SAMPLES + i] = -INFINITY;
+        s.sample[row * s.samples + i] = -INFINITY;
     if (lane > 0)
         return;
     if (row == 0)
@@ -89,6 +89,7 @@ __global__ void prepare_kernel(search s)
         info.a = loss + norm * (float)s.D * 0x1p-20f;
     }
     s.row[row] = info;
+    s.next[row] = 0;
     const bool safe = norm * norm_max <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
                       (amax == 0 || amax > TOO_SMALL);
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */

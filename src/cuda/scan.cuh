@@ -111,8 +111,9 @@ struct search {
     int *floor;      /* [Hk][rows] order_of(k-th best score at least) */
     int *count;      /* [Hk][rows][lists] */
     int *brute;      /* [Hk][rows] rows left to the law */
+    int *next;       /* [Hk][rows] few queries: tiles that were taken from the counter of the rows that begin there */
     candidate *cand; /* [Hk][rows][lists][room] */
-    float *sample;   /* [Hk][rows][SAMPLES] the best score that is surely reached in each list's keys so far */
+    float *sample;   /* [Hk][rows][samples] the best score that is surely reached in each list's keys so far */
 };
 
 /* What a product of a scan of this kind sums in. */

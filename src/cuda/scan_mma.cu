@@ -5,10 +5,13 @@
  * product is free, so a lane loads 16 bytes in a row of a key and calls them the fragment that the instruction wants;
  * queries are taken in the same order. No shared memory, and every byte is read once.
  *
- * Hundreds of warps that know nothing would each write down its first few keys. So of its first tile each only takes
- * maxima and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. What
- * of the first tile reaches that is then written down, 16 keys at once, since the sums are gone. One warp in eight
- * looks again at what the others have published after 2, 4, 8 ... tiles. Nobody waits for anybody. */
+ * Hundreds of warps that know nothing would each write down its first few keys. So of its first tile each takes maxima
+ * and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. The sums of
+ * that tile lie in shared memory until this is known, and are looked at then. One warp in eight looks again at what the
+ * others have published after 2, 4, 8 ... tiles. Nobody waits for anybody.
+ *
+ * Two tiles of each warp are its own; further ones it takes from a counter, since some multiprocessors are served
+ * faster than others. */
 #include "scan.cuh"
 
 using namespace reattn_cuda;
@@ -17,6 +20,17 @@ namespace
 {
 
 enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8, LISTENERS = 8 };
+
+/* Bytes of shared memory that a block needs for NB times 8 rows: first the sums of a tile for each warp. */
+__host__ __device__ constexpr int tile_sums(int NB)
+{
+    return TILE * NB * 8;
+}
+constexpr size_t shared_bytes(int NB, int top_k)
+{
+    return sizeof(float) * WARPS * (tile_sums(NB) + NB * 8 * (top_k + 3));
+}
+
 
 /* c += keys (16 x 32 bytes) * queries (32 bytes x 8). */
 template <int KIND, class C>
@@ -54,7 +68,7 @@ __device__ float published_floor(const search &s, int64_t row, int lane)
 {
     int x[SAMPLES / WARP];
     for (int i = 0; i < SAMPLES / WARP; i++)
-        x[i] = order_of(i * WARP + lane < s.samples ? ((volatile float *)s.sample)[row * SAMPLES + i * WARP + lane]
+        x[i] = order_of(i * WARP + lane < s.samples ? ((volatile float *)s.sample)[row * s.samples + i * WARP + lane]
                                                     : -INFINITY);
     return of_order(kth_largest(x, s.top_k, lane, NULL));
 }
@@ -71,7 +85,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
     constexpr int PER = LOADS == 1 ? 4 : LOADS <= 3 ? 2 : 1, STEP = 16 * PER; /* enough bytes in flight */
     extern __shared__ float shared[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, quad = lane / 4, in_quad = lane % 4;
-    float *best = shared + warp * ROWS * (s.top_k + 3), *floors = best + ROWS * s.top_k, *tops = floors + ROWS;
+    sum *kept = (sum *)shared + warp * tile_sums(NB) + lane; /* a lane's own places */
+    float *best = shared + WARPS * tile_sums(NB) + warp * ROWS * (s.top_k + 3), *floors = best + ROWS * s.top_k,
+          *tops = floors + ROWS;
     int *counts = (int *)(tops + ROWS);
     const int64_t unit = (int64_t)blockIdx.x * WARPS + warp;
     const int hk = (int)(unit % s.Hk);
@@ -104,9 +120,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         }
     };
 
-    const int64_t tiles = (s.M + TILE - 1) / TILE, stride = warps_per_head;
+    const int64_t tiles = (s.M + TILE - 1) / TILE;
     const int list = (int)(unit / s.Hk);
-    int64_t tile = list;
+    int64_t tile = list, following = list + warps_per_head;
     if (AHEAD && tile < tiles)
         load(tile * TILE);
     wait_for_previous();
@@ -168,7 +184,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
             if (top > tops[r]) {
                 tops[r] = top;
                 if (list < s.samples)
-                    ((volatile float *)s.sample)[row * SAMPLES + list] = top;
+                    ((volatile float *)s.sample)[row * s.samples + list] = top;
             }
         }
         /* Lanes with the same row take turns. */
@@ -197,9 +213,12 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
 
     const tile_info *infos = s.tiles + hk * s.tile_stride;
     tile_info t_next = infos[min(tile, tiles - 1)];
-    for (int turn = 1; tile < tiles; tile += stride, turn++) {
+    for (int turn = 1; tile < tiles; turn++) {
         const tile_info t = t_next;
-        t_next = infos[min(tile + stride, tiles - 1)];
+        t_next = infos[min(following, tiles - 1)];
+        int ticket = 0; /* comes while the tile is worked on */
+        if (lane == 0 && following < tiles)
+            ticket = atomicAdd(s.next + hk * s.rows + first_row, 1);
         int seen[NB][2]; /* what other warps have found by now */
         float e[NB][2];
         sum least[NB][2];
@@ -229,72 +248,81 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
 #pragma unroll
         for (int n = 0; n < NB; n++)
             most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
-        for (int64_t first = tile * TILE; first < (tile + 1) * TILE; first += STEP) {
-            uint4 now[LOADS][2 * PER];
-            if (!AHEAD)
-                load(first);
+#pragma unroll 1
+        for (int look = blind ? 0 : 1; look < 2; look++) {
+#pragma unroll 1
+            for (int at = 0; at < TILE; at += STEP) {
+                sum c[PER][NB][4];
+                sum *sums = kept + at * NB * 8;
+                if (look == 1 && blind) {
 #pragma unroll
-            for (int l = 0; l < LOADS; l++)
+                    for (int j = 0; j < PER * NB * 4; j++)
+                        c[j / (NB * 4)][j / 4 % NB][j % 4] = sums[j * WARP];
+                } else {
+                    uint4 now[LOADS][2 * PER];
+                    if (!AHEAD)
+                        load(tile * TILE + at);
 #pragma unroll
-                for (int i = 0; i < 2 * PER; i++)
-                    now[l][i] = next[l][i];
-            if (AHEAD)
-                load(first % TILE + STEP < TILE ? first + STEP : (tile + stride) * TILE);
-            sum c[PER][NB][4];
+                    for (int l = 0; l < LOADS; l++)
 #pragma unroll
-            for (int p = 0; p < PER; p++)
+                        for (int i = 0; i < 2 * PER; i++)
+                            now[l][i] = next[l][i];
+                    if (AHEAD)
+                        load(at + STEP < TILE ? tile * TILE + at + STEP : following * TILE);
 #pragma unroll
-                for (int n = 0; n < NB; n++) {
+                    for (int p = 0; p < PER; p++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++)
-                        c[p][n][i] = 0;
+                        for (int n = 0; n < NB; n++) {
 #pragma unroll
-                    for (int l = 0; l < LOADS; l++) {
-                        const uint4 x = now[l][2 * p], y = now[l][2 * p + 1];
-                        product<KIND>(c[p][n], {x.x, y.x, x.y, y.y}, b[l * 2][n]);
-                        product<KIND>(c[p][n], {x.z, y.z, x.w, y.w}, b[l * 2 + 1][n]);
-                    }
+                            for (int i = 0; i < 4; i++)
+                                c[p][n][i] = 0;
+#pragma unroll
+                            for (int l = 0; l < LOADS; l++) {
+                                const uint4 x = now[l][2 * p], y = now[l][2 * p + 1];
+                                product<KIND>(c[p][n], {x.x, y.x, x.y, y.y}, b[l * 2][n]);
+                                product<KIND>(c[p][n], {x.z, y.z, x.w, y.w}, b[l * 2 + 1][n]);
+                            }
+                        }
                 }
-            if (blind) {
+                if (look == 0) {
+#pragma unroll
+                    for (int j = 0; j < PER * NB * 4; j++) {
+                        const sum x = c[j / (NB * 4)][j / 4 % NB][j % 4];
+                        sums[j * WARP] = x;
+                        most[j / 4 % NB][j % 2] = max(most[j / 4 % NB][j % 2], x);
+                    }
+                    continue;
+                }
+                bool hit = false;
 #pragma unroll
                 for (int p = 0; p < PER; p++)
 #pragma unroll
                     for (int n = 0; n < NB; n++)
 #pragma unroll
                         for (int i = 0; i < 4; i++)
-                            most[n][i % 2] = max(most[n][i % 2], c[p][n][i]);
-                continue;
-            }
-            bool hit = false;
-#pragma unroll
-            for (int p = 0; p < PER; p++)
+                            hit |= c[p][n][i] >= least[n][i % 2];
+                if (!__any_sync(ALL, hit))
+                    continue;
+
+                /* Rare. */
 #pragma unroll
                 for (int n = 0; n < NB; n++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++)
-                        hit |= c[p][n][i] >= least[n][i % 2];
-            if (!__any_sync(ALL, hit))
-                continue;
-
-            /* Rare. */
-            const int bit = (int)(first % TILE) / COLUMNS;
+                    for (int i = 0; i < 2; i++) {
+                        unsigned keys = 0;
+                        sum top = c[0][n][i];
 #pragma unroll
-            for (int n = 0; n < NB; n++)
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    unsigned keys = 0;
-                    sum top = c[0][n][i];
-#pragma unroll
-                    for (int j = 0; j < 2 * PER; j++) {
-                        const sum x = c[j / 2][n][j % 2 * 2 + i];
-                        keys |= x >= least[n][i] ? 1u << j : 0;
-                        top = max(top, x);
+                        for (int j = 0; j < 2 * PER; j++) {
+                            const sum x = c[j / 2][n][j % 2 * 2 + i];
+                            keys |= x >= least[n][i] ? 1u << j : 0;
+                            top = max(top, x);
+                        }
+                        note(n, i, tile, t, e[n][i], keys << at / COLUMNS, top);
                     }
-                    note(n, i, tile, t, e[n][i], keys << bit, top);
-                }
-            refresh();
-        }
-        if (blind) {
+                refresh();
+            }
+            if (look == 1)
+                break;
 #pragma unroll
             for (int n = 0; n < NB; n++)
 #pragma unroll
@@ -305,24 +333,18 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                     const int r = row_at[n][i];
                     if (quad == 0 && list < s.samples && first_row + r < s.rows) {
                         tops[r] = (float)top * (info[n][i].scale * t.scale) - e[n][i];
-                        ((volatile float *)s.sample)[(hk * s.rows + first_row + r) * SAMPLES + list] = tops[r];
+                        ((volatile float *)s.sample)[(hk * s.rows + first_row + r) * s.samples + list] = tops[r];
                     }
                 }
-        }
-        if (s.samples && (turn == 1 || ((turn & (turn - 1)) == 0 && list / rows_here % LISTENERS == 0)))
             listen((list + turn) % rows_here);
-        if (blind) {
             __syncwarp();
             for (int i = lane; i < rows_here; i += WARP)
                 floors[i] = fmaxf(floors[i], of_order(((volatile int *)s.floor)[hk * s.rows + first_row + i]));
             __syncwarp();
             refresh();
-#pragma unroll
-            for (int n = 0; n < NB; n++)
-#pragma unroll
-                for (int i = 0; i < 2; i++)
-                    note(n, i, tile, t, e[n][i], most[n][i] >= least[n][i] ? 0xffff : 0, most[n][i]);
         }
+        if (s.samples && !blind && (turn & (turn - 1)) == 0 && (turn == 1 || list / rows_here % LISTENERS == 0))
+            listen((list + turn) % rows_here);
         __syncwarp();
         if (quad == 0) {
 #pragma unroll
@@ -332,6 +354,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                     floors[row_at[n][i]] = fmaxf(floors[row_at[n][i]], of_order(seen[n][i]));
         }
         __syncwarp();
+        tile = following;
+        following = 2 * warps_per_head + __shfl_sync(ALL, ticket, 0);
     }
     for (int i = lane; i < ROWS && first_row + i < s.rows; i += WARP)
         s.count[(hk * s.rows + first_row + i) * s.lists + list] = counts[i];
@@ -339,7 +363,11 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
 
 template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
 {
-    const size_t shared = sizeof(float) * WARPS * NB * 8 * (s.top_k + 3);
+    const size_t shared = shared_bytes(NB, s.top_k);
+    const cudaError_t code =
+        cudaFuncSetAttribute(scan_kernel<D, KIND, NB>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (code != cudaSuccess)
+        return code;
     const unsigned groups = (unsigned)((s.rows + NB * 8 - 1) / (NB * 8));
     const unsigned blocks = (unsigned)(((int64_t)s.lists * s.Hk + WARPS - 1) / WARPS);
     return launch_next(scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists);

@@ -70,7 +70,8 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     s->floor = (int *)take(sizeof(int) * rows);
     s->count = (int *)take(sizeof(int) * rows * s->lists);
     s->brute = (int *)take(sizeof(int) * rows);
-    s->sample = (float *)take(s->samples ? sizeof(float) * rows * SAMPLES : 0);
+    s->next = (int *)take(sizeof(int) * rows);
+    s->sample = (float *)take(sizeof(float) * rows * s->samples);
     s->cand = (candidate *)take(sizeof(candidate) * rows * s->lists * s->room);
     return (size_t)(at - (char *)a->work);
 }
