@@ -185,9 +185,30 @@ template <int W> struct room {
     }
 };
 
+/* Threads of a group wait for each other. */
+template <int W> __device__ __forceinline__ void meet()
+{
+    if (W == 1)
+        __syncwarp();
+    else
+        __syncthreads();
+}
+
+/* The keys of a candidate will be wanted soon. */
+__device__ __forceinline__ void ask_for_keys(const search &s, int hk, const candidate &c)
+{
+    const int first = c.at / COLUMNS * TILE + c.at % COLUMNS;
+    for (unsigned bits = c.keys; bits; bits &= bits - 1) {
+        const int64_t pos = first + (__ffs(bits) - 1) * COLUMNS;
+        const char *key = (const char *)((const uint16_t *)s.k + pos * s.stride_key + hk * s.stride_head);
+        for (int at = 0; at < s.D * 2; at += 128)
+            ask_for(key + at);
+    }
+}
+
 /* A group of W warps takes a row: keeps the candidates that can still win, scores their keys by the law, ranks them.
  * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
-template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(search s)
+template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) decide_kernel(search s)
 {
     typedef room<W> R;
     constexpr int GROUPS = R::GROUPS, N = WARP * W;
@@ -213,7 +234,7 @@ template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(sea
         load_query(s, out, q, thread, N);
     wait_for_previous();
     let_next_start();
-    __syncthreads();
+    meet<W>();
     const int floor_bits = mine ? s.floor[row] : 0;
     const bool scanned = mine && floor_bits != order_of(INFINITY);
 
@@ -254,7 +275,7 @@ template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(sea
     if (have)
         atomicAdd(&found[group], have);
     kth_largest(lo, s.top_k, lane, tops[group] + thread / WARP * s.top_k);
-    __syncthreads();
+    meet<W>();
     if (thread < WARP) {
         int best[W];
 #pragma unroll
@@ -264,12 +285,13 @@ template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(sea
         if (lane == 0)
             least[group] = max(kth, floor_bits);
     }
-    __syncthreads();
+    meet<W>();
     const float floor = of_order(least[group]);
     if (scanned) {
         auto take = [&](const candidate &c) {
             if (c.up < floor)
                 return;
+            ask_for_keys(s, hk, c);
             const int at = atomicAdd(&survivors[group], 1);
             if (at < R::CANDIDATES)
                 rooms[at].seen = c;
@@ -287,7 +309,7 @@ template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(sea
                 take(cand[i]);
         }
     }
-    __syncthreads();
+    meet<W>();
     const int m = survivors[group];
     bool left = mine && (!scanned || too_many[group] || m > R::CANDIDATES);
     if (mine && !left)
@@ -297,14 +319,14 @@ template <int W> __global__ void __launch_bounds__(THREADS, 4) decide_kernel(sea
             for (unsigned bits = c.keys; bits && at < R::KEYS; bits &= bits - 1)
                 pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(bits) - 1) * COLUMNS;
         }
-    __syncthreads();
+    meet<W>();
     const int n = keys[group];
     long long *score = rooms->score;
     left |= mine && n > R::KEYS;
     if (mine && !left)
         for (int i = thread; i < n; i += N)
             score[i] = rank_of(law(s, q, hk, pos[i]));
-    __syncthreads();
+    meet<W>();
     if (mine && thread == 0) {
         atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
         if (isnan(s.row[row].scale))
