@@ -20,6 +20,7 @@ typedef struct reattn__cuda_scope {
     const int32_t *count;  /* [lists], device; or NULL with tokens */
     int64_t room, head, skip;
     int64_t most; /* no list has more keys */
+    int64_t sure; /* so many last tokens are in all of them: it does no harm to be wrong */
     int lists;    /* 1, or the number of KV heads */
     int original; /* 1: positions are those of the text */
 } reattn__cuda_scope;

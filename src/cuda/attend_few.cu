@@ -21,6 +21,44 @@ template <int D> struct shape {
     static constexpr int STEP = KEYS * KEYS_AHEAD;     /* of a stage, 32 is a multiple of it */
 };
 
+/* The scores of a stage's keys [GT][KEYS_AHEAD], as they end up spread over a key's lanes. */
+template <int D, int GT> struct scores {
+    static constexpr int COUNT = GT * KEYS_AHEAD, LANES = shape<D>::LANES;
+    static constexpr int EACH = COUNT > LANES ? COUNT / LANES : 1; /* of a lane, in a row */
+    static constexpr int SAME = LANES > COUNT ? LANES / COUNT : 1; /* lanes in a row that have the same */
+    /* The lane (of a key) that has a score. */
+    static constexpr __device__ int lane_of(int score)
+    {
+        return score / EACH * SAME;
+    }
+};
+
+/* Sums x over the lanes of a key; each keeps its share of the sums at the beginning of x. */
+template <int N, int LANES> __device__ __forceinline__ void sum_up(float (&x)[N], int in_key)
+{
+    int n = N;
+#pragma unroll
+    for (int step = LANES / 2; step > 0; step /= 2) {
+        if (n == 1) {
+            x[0] += __shfl_xor_sync(ALL, x[0], step);
+            continue;
+        }
+        n /= 2;
+        const bool upper = in_key & step;
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            const float other = upper ? x[i] : x[i + n], own = upper ? x[i + n] : x[i];
+            x[i] = own + __shfl_xor_sync(ALL, other, step);
+        }
+    }
+}
+
+/* sum + a . b */
+__device__ __forceinline__ float add4(float sum, const float (&a)[4], const float4 &b)
+{
+    return fmaf(a[3], b.w, fmaf(a[2], b.z, fmaf(a[1], b.y, fmaf(a[0], b.x, sum))));
+}
+
 /* What a block does. */
 struct share {
     int groups; /* of query heads of a KV head: each is a unit */
@@ -59,6 +97,23 @@ __device__ __forceinline__ void unpack4(const uint4 *x, int c, bool neox, float 
     }
 }
 
+/* While the plan is still being made: what will surely be read goes to the L2 cache, by all blocks together. */
+__device__ __forceinline__ void ask_early(const attention &a)
+{
+#if __CUDA_ARCH__ >= 900
+    const int64_t first = (blockIdx.y * gridDim.x + blockIdx.x) * blockDim.x + threadIdx.x;
+    const int64_t step = (int64_t)gridDim.x * gridDim.y * blockDim.x, row = (int64_t)a.Hk * a.D;
+    auto ask = [&](const void *from, int64_t bytes) {
+        for (int64_t i = first; i < bytes / 128; i += step)
+            ask_for((const char *)from + i * 128);
+    };
+    ask(a.k + (a.n - a.sure) * row, a.sure * row * 2);
+    ask(a.v + (a.n - a.sure) * row, a.sure * row * 2);
+    if (!a.original && !a.cs_of)
+        ask(a.cs, a.most * a.D * (int64_t)sizeof(float));
+#endif
+}
+
 template <int D, int KIND, int GT>
 __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_constant__ attention a, share sh)
 {
@@ -66,10 +121,11 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     extern __shared__ __align__(128) char raw[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int in_key = lane % S::LANES, key_at = lane / S::LANES;
-    const bool works = in_key * 16 < D;
+    const bool works = S::LANES * 16 == D || in_key * 16 < D;
     const int unit_at = warp / sh.parts, part = warp % sh.parts;
     const int unit = blockIdx.y * sh.units + unit_at, hk = unit / sh.groups;
     const int first_head = hk * a.g + unit % sh.groups * GT, heads = min(GT, (hk + 1) * a.g - first_head);
+    ask_early(a);
     wait_for_previous();
     const int count = scope_count(a, hk);
     uint4 *ahead = (uint4 *)raw + warp * STAGES * SLOTS * WARP + lane; /* [STAGES][SLOTS][WARP] */
@@ -90,8 +146,9 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     const int per_warp = (per_block + sh.parts - 1) / sh.parts, block_end = min(count, block_begin + per_block);
     const int begin = block_begin + part * per_warp, end = min(block_end, begin + per_warp);
     const float *const rotation = rotations(a, hk);
-    const int64_t pitch = (int64_t)a.Hk * D;
-    const uint16_t *keys = a.k + hk * D, *values = a.v + hk * D + (works ? in_key * 8 : 0);
+    const int pitch = a.Hk * D * 2, y_from_x = (y_at - x_at) * 2; /* bytes */
+    const char *keys = (const char *)(a.k + hk * D + (works && aligned ? x_at : 0)),
+               *values = (const char *)(a.v + hk * D + (works ? in_key * 8 : 0));
 
     /* Tokens of 32 keys, a lane each: those that are copied now; and positions of those that are worked on. */
     auto look_up = [&](int first) { return first + lane < end ? scope_token(a, hk, first + lane) : 0; };
@@ -103,20 +160,19 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
             if ((first - begin) % WARP == 0 && first > begin)
                 copied = look_up(first);
 #pragma unroll
-            for (int u = 0; u < KEYS_AHEAD; u++) {
-                const int i = first + u * S::KEYS + key_at;
-                const int64_t at = __shfl_sync(ALL, copied, (i - begin) % WARP) * pitch;
-                const bool there = works && i < end;
+            for (int u = 0; u < KEYS_AHEAD; u++) { /* past the end: some token; its score does not count */
+                const int64_t token = __shfl_sync(ALL, copied, (first + u * S::KEYS + key_at - begin) % WARP);
+                const char *k = keys + token * pitch, *v = values + token * pitch;
                 uint4 *to = ahead + (stage * SLOTS + u * 4) * WARP;
                 if (aligned) {
-                    copy16(address(to), keys + (there ? at + x_at : 0), there);
-                    copy16(address(to + WARP), keys + (there ? at + y_at : 0), there);
+                    copy16(address(to), k, works);
+                    copy16(address(to + WARP), k + y_from_x, works);
                 } else {
-                    to[0] = there ? gather16(a, keys + at, in_key * 8, false) : uint4{0, 0, 0, 0};
-                    to[WARP] = there ? gather16(a, keys + at, in_key * 8, true) : uint4{0, 0, 0, 0};
+                    to[0] = works ? gather16(a, (const uint16_t *)k, in_key * 8, false) : uint4{0, 0, 0, 0};
+                    to[WARP] = works ? gather16(a, (const uint16_t *)k, in_key * 8, true) : uint4{0, 0, 0, 0};
                 }
-                copy16(address(to + 2 * WARP), values + (there ? at : 0), there);
-                copy16(address(to + 3 * WARP), values + (there ? at + D / 2 : 0), there);
+                copy16(address(to + 2 * WARP), v, works);
+                copy16(address(to + 3 * WARP), v + D, works);
             }
         }
         copies_close();
@@ -142,15 +198,16 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
         }
     };
 
-    float o[GT][16], m[GT], l[GT];
+    /* The highest score and the weights of a head are kept by the lanes that have its scores. */
+    typedef scores<D, GT> C;
+    const int key_lane = lane - in_key, first_score = in_key / C::SAME * C::EACH, own_head = first_score / KEYS_AHEAD;
+    auto of_head = [&](float x, int h) { return __shfl_sync(ALL, x, key_lane + C::lane_of(h * KEYS_AHEAD)); };
+    float o[GT][16], m = -INFINITY, l = 0;
 #pragma unroll
-    for (int h = 0; h < GT; h++) {
-        m[h] = -INFINITY;
-        l[h] = 0;
+    for (int h = 0; h < GT; h++)
 #pragma unroll
         for (int i = 0; i < 16; i++)
             o[h][i] = 0;
-    }
     int stage = 0, next_stage = 0;
     const int pad = (STAGES - 1) * S::STEP;
 #pragma unroll 1
@@ -168,17 +225,17 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
         if ((first - begin) % WARP == 0 && first > begin && a.original)
             worked = look_up_position(first);
         const uint4 *here = ahead + stage * SLOTS * WARP;
-        float sum[KEYS_AHEAD][GT];
+        float sum[C::COUNT];
         const float *turn[KEYS_AHEAD];
 #pragma unroll
         for (int u = 0; u < KEYS_AHEAD; u++) {
             const int i = min(first + u * S::KEYS + key_at, end - 1);
             const int64_t pos = a.original ? __shfl_sync(ALL, worked, (i - begin) % WARP) : i;
             turn[u] = rotation + pos * D + pair_at;
-#pragma unroll
-            for (int h = 0; h < GT; h++)
-                sum[u][h] = 0;
         }
+#pragma unroll
+        for (int i = 0; i < C::COUNT; i++)
+            sum[i] = 0;
 #pragma unroll
         for (int c = 0; c < 2; c++) {
             float p[KEYS_AHEAD][4], r[KEYS_AHEAD][4];
@@ -200,38 +257,36 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
                 const int at = h * D + (c * (D / 16) + (works ? in_key : 0)) * 4;
                 const float4 x = *(const float4 *)(turned + at), y = *(const float4 *)(turned + at + D / 2);
 #pragma unroll
-                for (int u = 0; u < KEYS_AHEAD; u++) {
-                    sum[u][h] += p[u][0] * x.x + p[u][1] * x.y + p[u][2] * x.z + p[u][3] * x.w;
-                    sum[u][h] += r[u][0] * y.x + r[u][1] * y.y + r[u][2] * y.z + r[u][3] * y.w;
-                }
+                for (int u = 0; u < KEYS_AHEAD; u++)
+                    sum[h * KEYS_AHEAD + u] = add4(add4(sum[h * KEYS_AHEAD + u], p[u], x), r[u], y);
             }
         }
-        bool higher = false;
-        float top[GT];
+        sum_up<C::COUNT, S::LANES>(sum, in_key);
+        float top = m;
 #pragma unroll
-        for (int h = 0; h < GT; h++) {
-            top[h] = m[h];
-#pragma unroll
-            for (int u = 0; u < KEYS_AHEAD; u++) {
-#pragma unroll
-                for (int i = S::LANES / 2; i > 0; i /= 2)
-                    sum[u][h] += __shfl_xor_sync(ALL, sum[u][h], i);
-                if (first + u * S::KEYS + key_at >= end)
-                    sum[u][h] = -INFINITY;
-                top[h] = fmaxf(top[h], sum[u][h]);
-            }
-            higher |= top[h] > m[h];
+        for (int i = 0; i < C::EACH; i++) {
+            if (first + (first_score + i) % KEYS_AHEAD * S::KEYS + key_at >= end)
+                sum[i] = -INFINITY;
+            top = fmaxf(top, sum[i]);
         }
-        if (__any_sync(ALL, higher)) {
+        if (C::EACH < KEYS_AHEAD)
+            top = fmaxf(top, __shfl_xor_sync(ALL, top, C::SAME));
+        if (__any_sync(ALL, top > m)) {
+            const float shrink = top > m ? power_of_2(m - top) : 1.0f;
+            l *= shrink;
+            m = top;
 #pragma unroll
             for (int h = 0; h < GT; h++) {
-                const float shrink = top[h] > m[h] ? power_of_2(m[h] - top[h]) : 1.0f;
-                l[h] *= shrink;
-                m[h] = top[h];
+                const float f = of_head(shrink, h);
 #pragma unroll
                 for (int i = 0; i < 16; i++)
-                    o[h][i] *= shrink;
+                    o[h][i] *= f;
             }
+        }
+#pragma unroll
+        for (int i = 0; i < C::EACH; i++) {
+            sum[i] = sum[i] == -INFINITY ? 0.0f : power_of_2(sum[i] - m); /* a weight now */
+            l += sum[i];
         }
 #pragma unroll
         for (int u = 0; u < KEYS_AHEAD; u++) {
@@ -239,8 +294,8 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
             unpack<KIND>(here[(u * 4 + 2) * WARP], here[(u * 4 + 3) * WARP], true, x, y);
 #pragma unroll
             for (int h = 0; h < GT; h++) {
-                const float w = sum[u][h] == -INFINITY ? 0.0f : power_of_2(sum[u][h] - m[h]);
-                l[h] += w;
+                const int score = h * KEYS_AHEAD + u;
+                const float w = __shfl_sync(ALL, sum[score % C::EACH], key_lane + C::lane_of(score));
 #pragma unroll
                 for (int i = 0; i < 8; i++) {
                     o[h][i] += w * x[i];
@@ -254,46 +309,43 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
     __syncthreads(); /* what was copied ahead makes room for states */
 
     /* Over the groups of lanes, then over the warps of the unit. */
-    float top[GT];
-#pragma unroll
-    for (int h = 0; h < GT; h++)
-        top[h] = m[h];
+    float top = m;
 #pragma unroll 1
     for (int step = S::LANES; step < WARP; step *= 2)
-#pragma unroll
-        for (int h = 0; h < GT; h++)
-            top[h] = fmaxf(top[h], __shfl_xor_sync(ALL, top[h], step));
+        top = fmaxf(top, __shfl_xor_sync(ALL, top, step));
+    const float shrink = m == -INFINITY ? 0.0f : power_of_2(m - top);
+    l *= shrink;
+    if (C::EACH < KEYS_AHEAD) /* another lane has the head's other keys */
+        l += __shfl_xor_sync(ALL, l, C::SAME);
 #pragma unroll
     for (int h = 0; h < GT; h++) {
-        const float f = m[h] == -INFINITY ? 0.0f : power_of_2(m[h] - top[h]);
-        l[h] *= f;
+        const float f = of_head(shrink, h);
 #pragma unroll
         for (int i = 0; i < 16; i++)
             o[h][i] *= f;
     }
 #pragma unroll 1
-    for (int step = S::LANES; step < WARP; step *= 2)
+    for (int step = S::LANES; step < WARP; step *= 2) {
+        l += __shfl_xor_sync(ALL, l, step);
 #pragma unroll
-        for (int h = 0; h < GT; h++) {
-            l[h] += __shfl_xor_sync(ALL, l[h], step);
+        for (int h = 0; h < GT; h++)
 #pragma unroll
             for (int i = 0; i < 16; i++)
                 o[h][i] += __shfl_xor_sync(ALL, o[h][i], step);
-        }
+    }
     constexpr int ROW = D + 4; /* of a state: D sums, highest score, weight */
     float *state = (float *)raw, *mine = state + warp * GT * ROW;
     if (key_at == 0 && works)
 #pragma unroll
-        for (int h = 0; h < GT; h++) {
+        for (int h = 0; h < GT; h++)
 #pragma unroll
             for (int i = 0; i < 16; i += 4)
                 *(float4 *)(mine + h * ROW + i / 8 * (D / 2) + in_key * 8 + i % 8) = {o[h][i], o[h][i + 1], o[h][i + 2],
                                                                                       o[h][i + 3]};
-            if (lane == 0) {
-                mine[h * ROW + D] = top[h];
-                mine[h * ROW + D + 1] = l[h];
-            }
-        }
+    if (key_at == 0 && in_key == C::lane_of(own_head * KEYS_AHEAD)) {
+        mine[own_head * ROW + D] = top;
+        mine[own_head * ROW + D + 1] = l;
+    }
     __syncthreads();
     const float *of_unit = state + unit_at * sh.parts * GT * ROW;
 #pragma unroll 1

@@ -482,6 +482,7 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
     args.n_span = l->count + args.lists, args.work = c->plan.at, args.work_bytes = c->plan.bytes;
     scope->tokens = args.tokens, scope->count = args.count, scope->room = c->room, scope->lists = args.lists;
     scope->most = c->room < s->n ? c->room : s->n;
+    scope->sure = s->last;
     return code ? code : reattn__cuda_plan(&args, stream, err);
 }
 
