@@ -18,6 +18,7 @@ enum {
     THREADS = 1024,
     WARPS = THREADS / WARP,
     BINS = THREADS,
+    BIN_BITS = 10,
     LISTED = REATTN__CUDA_SPANS_MAX,
     EMPTY = -1,
     CACHED = LISTED / THREADS,
@@ -143,8 +144,8 @@ template <bool MASS> __global__ void cast_kernel(task t)
 
 struct shared_part {
     u64 high[WARPS], low[WARPS];
-    int sums[3][WARPS], hist[BINS + 1];
-    int listed, kept, bin, above;
+    int sums[WARPS], hist[BINS + 1];
+    int listed, kept, bin, above, got;
 };
 
 __device__ int block_sum(int x, shared_part &s)
@@ -152,22 +153,9 @@ __device__ int block_sum(int x, shared_part &s)
     x = __reduce_add_sync(ALL, x);
     __syncthreads();
     if (threadIdx.x % WARP == 0)
-        s.sums[0][threadIdx.x / WARP] = x;
+        s.sums[threadIdx.x / WARP] = x;
     __syncthreads();
-    return __reduce_add_sync(ALL, s.sums[0][threadIdx.x % WARP]);
-}
-
-__device__ void block_sums(int (&x)[3], shared_part &s)
-{
-    for (int i = 0; i < 3; i++)
-        x[i] = __reduce_add_sync(ALL, x[i]);
-    __syncthreads();
-    if (threadIdx.x % WARP == 0)
-        for (int i = 0; i < 3; i++)
-            s.sums[i][threadIdx.x / WARP] = x[i];
-    __syncthreads();
-    for (int i = 0; i < 3; i++)
-        x[i] = __reduce_add_sync(ALL, s.sums[i][threadIdx.x % WARP]);
+    return __reduce_add_sync(ALL, s.sums[threadIdx.x % WARP]);
 }
 
 /* The highest and the lowest of a block. */
@@ -202,15 +190,15 @@ __device__ int block_scan(int x, shared_part &s, int *all)
     }
     __syncthreads();
     if (lane == WARP - 1)
-        s.sums[0][warp] = sum;
+        s.sums[warp] = sum;
     __syncthreads();
-    const int other = s.sums[0][lane];
+    const int other = s.sums[lane];
     *all = __reduce_add_sync(ALL, other);
     return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
 }
 
 /* The largest x (or one that cuts as well) that at least `need` of the n values reach; *reach gets how many do. Values
- * of 0 are out of the race, `need` is at least 1. Two bits at a time, from the first in which values differ. */
+ * of 0 are out of the race, `need` is at least 1. Ten bits at a time, from the first in which values differ. */
 template <class value> __device__ u64 threshold(value of, int n, int need, shared_part &s, int *reach)
 {
     u64 high = 0, low = ~0ull, mine[CACHED];
@@ -237,41 +225,40 @@ template <class value> __device__ u64 threshold(value of, int n, int need, share
         *reach = block_sum(all, s);
         return high;
     }
-    int bit = (63 - __clzll((long long)(high ^ low))) | 1; /* the upper one of the first two bits */
-    u64 x = bit < 63 ? high >> (bit + 1) << (bit + 1) : 0;
-    *reach = 0;
-    for (; bit > 0 && *reach != need; bit -= 2) {
-        const u64 step = 1ull << (bit - 1);
-        int count[3] = {0, 0, 0};
-        if (cached) {
+    /* A histogram of the values in [x, x + 2^bits) says in which of its bins the threshold lies; that is the next x. */
+    int bits = 64 - __clzll((long long)(high ^ low)), above = 0;
+    u64 x = bits < 64 ? high >> bits << bits : 0;
+    for (;;) {
+        const int shift = max(bits - BIN_BITS, 0);
+        s.hist[threadIdx.x] = 0;
+        __syncthreads();
+        auto count = [&](u64 v) {
+            if (v > 0 && v >= x && (bits == 64 || v - x < 1ull << bits))
+                atomicAdd(&s.hist[(v - x) >> shift], 1);
+        };
+        if (cached)
 #pragma unroll
             for (int c = 0; c < CACHED; c++)
-#pragma unroll
-                for (int j = 0; j < 3; j++)
-                    count[j] += mine[c] >= x + (j + 1) * step;
-        } else {
-            for (int i = threadIdx.x; i < n; i += THREADS) {
-                const u64 v = of(i);
-                for (int j = 0; j < 3; j++)
-                    count[j] += v >= x + (j + 1) * step;
-            }
+                count(mine[c]);
+        else
+            for (int i = threadIdx.x; i < n; i += THREADS)
+                count(of(i));
+        __syncthreads();
+        int all;
+        const int here = s.hist[threadIdx.x], before = block_scan(here, s, &all), got = above + all - before;
+        if (got >= need && got - here < need) {
+            s.bin = threadIdx.x;
+            s.above = got - here;
+            s.got = got;
         }
-        block_sums(count, s);
-        const u64 base = x;
-#pragma unroll
-        for (int j = 0; j < 3; j++)
-            if (count[j] >= need) { /* fewer and fewer reach it */
-                x = base + (j + 1) * step;
-                *reach = count[j];
-            }
+        __syncthreads();
+        x += (u64)s.bin << shift;
+        above = s.above;
+        *reach = s.got;
+        if (*reach == need || shift == 0)
+            return x;
+        bits = shift;
     }
-    if (*reach == 0) { /* no step was taken: the common prefix, which all reach */
-        int all = 0;
-        for (int i = threadIdx.x; i < n; i += THREADS)
-            all += of(i) >= x && of(i) > 0;
-        *reach = block_sum(all, s);
-    }
-    return x;
 }
 
 template <class test> __device__ int how_many(test of, int n, shared_part &s)
@@ -382,20 +369,23 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
         *ends = offset + t.m;
     char *own = raw + (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
     const tallies<MASS> table(t.table ? t.table + list * t.table_bytes : own, t.slots);
-    if (!t.table) {
+    if (!t.table)
         clear(table, t.slots, threadIdx.x, THREADS);
+    /* First what is there already. */
+#pragma unroll 1
+    for (int fresh = 0; fresh < 2; fresh++) {
+        if (fresh) {
+            wait_for_previous();
+            let_next_start();
+        }
         __syncthreads();
-        for (int64_t i = threadIdx.x; i < t.n_hit; i += THREADS)
-            if (i < t.fresh || i >= t.end_fresh)
-                cast(t, table, list, i);
+        if (!t.table)
+#pragma unroll 1
+            for (int64_t i = fresh ? t.fresh + threadIdx.x : threadIdx.x; i < (fresh ? t.end_fresh : t.n_hit); i += THREADS)
+                if (fresh || i < t.fresh || i >= t.end_fresh)
+                    cast(t, table, list, i);
     }
-    wait_for_previous();
-    let_next_start();
-    if (!t.table) {
-        for (int64_t i = t.fresh + threadIdx.x; i < t.end_fresh; i += THREADS)
-            cast(t, table, list, i);
-        __syncthreads();
-    }
+    __syncthreads();
     const int n_kept = keep_best(t, table, listed, s, kept);
 
     for (int i = warp; i < n_kept; i += WARPS) {
