@@ -40,6 +40,9 @@ template <int D, int KIND> struct shape {
     return __vimax3_s32(a, b, c);
 }
 
+template <class sum> constexpr bool INTEGER = false;
+template <> constexpr bool INTEGER<int> = true;
+
 /* One of a lane's two rows. */
 template <class sum> struct row_state {
     row_info info;
@@ -66,9 +69,16 @@ __device__ __forceinline__ void note(const search &s, const sum (&c)[64], row_st
                                      sum most)
 {
     unsigned keys = 0;
+    if constexpr (INTEGER<sum>) { /* by their signs: two instructions a key */
 #pragma unroll
-    for (int i = 0; i < 16; i++)
-        keys |= c[i * 4 + FIRST] >= r.least ? 1u << i : 0;
+        for (int i = 15; i >= 0; i--)
+            keys = __funnelshift_l((unsigned)(c[i * 4 + FIRST] - r.least), keys, 1);
+        keys ^= 0xffff;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            keys |= c[i * 4 + FIRST] >= r.least ? 1u << i : 0;
+    }
     const float score = (float)most * (r.info.scale * scale);
     float lo = score - r.e;
     if (at >= (int)(s.M / TILE) * COLUMNS) { /* sums of keys that are not there may be among them */
@@ -269,13 +279,10 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
             if (i < samples) {
                 sample<0>(s, c, r[0], t, lane);
                 sample<1>(s, c, r[1], t, lane);
-                /* The same keys come again, so that the lists begin anew; what was reached stays. */
-                if (i == samples - 1)
-                    for (int j = lane; j < 16 * s.top_k; j += WARP)
-                        best[(group * 64 + warp * 16) * s.top_k + j] = -INFINITY;
-                __syncwarp();
             } else {
                 test(s, c, r, t.scale, tile * COLUMNS + lane % 4 * 2);
+                if (samples && (i - samples) % SAMPLE_EVERY == 0) /* these keys were sampled, and are known */
+                    r[0].fresh = r[1].fresh = -INFINITY;
                 /* A row learns four scores at a time: the more are wanted, the oftener; at first after every tile. */
                 const int done = i - samples + 1;
                 if ((done & (learn_every - 1)) == 0 || done <= s.top_k) {
