@@ -85,7 +85,7 @@ static int check_law(bench *b, int layer, double *error, reattn_error *err)
     if (code == REATTN_OK) {
         bench_data_dense(b->store, s, layer, 0, l->keys, k, v);
         code = bench_law_attend(s, b->q + layer * l->T * s->H * s->D, k, v, l->T, l->keys,
-                                b->plans[layer].lists, l->r->n_threads, b->out, error, err);
+                                b->plans[layer].lists, l->r->n_threads, b->out, error, NULL, err);
     }
     free(k);
     free(v);

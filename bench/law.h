@@ -13,8 +13,11 @@ int bench_law_select(const reattn__layer *shape, const float *q, int64_t T, int6
                      bench_law_keys keys, void *ctx, const reattn_hit *hits, bool *equal, reattn_error *err);
 
 /* Raises *error to the largest |out - law| / |law| of up to four of the last T queries of n tokens: q [T][H][D], k
- * [n][Hk][D], v [n][Hk][Dv], out [T][H][Dv], over a list of runs. A NaN stays. */
+ * [n][Hk][D], v [n][Hk][Dv], out [T][H][Dv], over a list of runs. A NaN stays. With `loss`, *loss is raised to the
+ * largest that the law itself is off when each value of q and k is changed at random by up to what rounding to half
+ * precision can change it. */
 int bench_law_attend(const reattn__layer *shape, const float *q, const float *k, const float *v, int64_t T, int64_t n,
-                     const reattn__run_list *list, int n_threads, const float *out, double *error, reattn_error *err);
+                     const reattn__run_list *list, int n_threads, const float *out, double *error, double *loss,
+                     reattn_error *err);
 
 #endif
