@@ -56,7 +56,8 @@ def build(folder):
     flags = ["-std=c++17", "-O3", f"-gencode=arch=compute_{arch},code=sm_{arch}", "-Xcompiler", "-fPIC",
              f"-I{ROOT}/include", f"-I{ROOT}/src"]
     objects, jobs = [], []
-    for source in sorted(glob.glob(f"{ROOT}/src/cuda/*.cu")) + [f"{ROOT}/src/base/base.c", f"{ROOT}/src/attend/rope.c"]:
+    for source in sorted(glob.glob(f"{ROOT}/src/cuda/*.cu")) + [
+            f"{ROOT}/src/{c}.c" for c in ("base/base", "attend/rope", "cuda/runs_layout")]:
         objects.append(os.path.join(folder, os.path.basename(source) + ".o"))
         # Plain C has its own compiler.
         tool = ["nvcc", *flags] if source.endswith(".cu") else ["cc", "-O2", "-fPIC", f"-I{ROOT}/include", f"-I{ROOT}/src"]
