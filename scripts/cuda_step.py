@@ -22,6 +22,7 @@ import cuda_compare
 from cuda_compare import Error, median, roofs
 
 KEEP, LOCAL, TOP_K, SPAN, MOST, WINDOW, BASE = 32, 4096, 4, 32, 127, 32, 500000.0
+PER_STEP = 1  # REATTN_LOCAL_PER_STEP
 
 
 class Rope(ctypes.Structure):
@@ -42,11 +43,12 @@ class Params(ctypes.Structure):
                 ("recall_max", ctypes.c_int64), ("recall_from", ctypes.c_int64), ("recall_window", ctypes.c_int64),
                 ("tail", ctypes.c_int64), ("chunk", ctypes.c_int64), ("ctx_train", ctypes.c_int64),
                 ("group", ctypes.c_int64), ("shift", ctypes.c_int64), ("scale", ctypes.c_int64),
-                ("recall_per_head", ctypes.c_int), ("recall_vote", ctypes.c_int),
+                ("pot", ctypes.c_int64), ("pot_keep", ctypes.c_int64), ("pot_novelty", ctypes.c_int64),
+                ("local_per", ctypes.c_int), ("recall_per_head", ctypes.c_int), ("recall_vote", ctypes.c_int),
                 ("recall_type", ctypes.c_int), ("recall_when", ctypes.c_int), ("positions", ctypes.c_int),
                 ("type_k", ctypes.c_int), ("type_v", ctypes.c_int), ("ctx_limit", ctypes.c_int64),
                 ("mem_limit", ctypes.c_int64), ("n_threads", ctypes.c_int), ("flash", ctypes.c_int),
-                ("preset", ctypes.c_int), ("clex", ctypes.c_char * 256)]
+                ("engine", ctypes.c_int), ("preset", ctypes.c_int), ("clex", ctypes.c_char * 256)]
 
 
 class ContextArgs(ctypes.Structure):
@@ -73,7 +75,7 @@ class Context:
         self.lib, self.shape, self.handle = lib, shape, ctypes.c_void_p()
         layer = Layer(H, Hk, D, D, D**-0.5, Rope(0, D, 8192, BASE, 1, 0, 1, 32, 1, None))
         params = Params(size=ctypes.sizeof(Params), policy=b"reattention", keep=KEEP, local=LOCAL, recall_k=TOP_K,
-                        recall_span=SPAN, recall_max=MOST, recall_window=WINDOW)
+                        recall_span=SPAN, recall_max=MOST, recall_window=WINDOW, local_per=PER_STEP)
         args = ContextArgs(ctypes.pointer(layer), 1, ctypes.pointer(params), 0, 0, plane, capacity)
         self.call("context_create", ctypes.byref(args), ctypes.byref(self.handle))
 
