@@ -379,11 +379,11 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
             let_next_start();
         }
         __syncthreads();
-        if (!t.table)
+        const int64_t from = fresh ? t.fresh : 0, end = t.table ? 0 : fresh ? t.end_fresh : t.n_hit;
 #pragma unroll 1
-            for (int64_t i = fresh ? t.fresh + threadIdx.x : threadIdx.x; i < (fresh ? t.end_fresh : t.n_hit); i += THREADS)
-                if (fresh || i < t.fresh || i >= t.end_fresh)
-                    cast(t, table, list, i);
+        for (int64_t i = from + threadIdx.x; i < end; i += THREADS)
+            if (fresh || i < t.fresh || i >= t.end_fresh)
+                cast(t, table, list, i);
     }
     __syncthreads();
     const int n_kept = keep_best(t, table, listed, s, kept);
