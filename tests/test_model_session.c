@@ -213,6 +213,7 @@ static void bad_calls(void **unused)
     reattn_session_free(s);
     reattn_session_params p = reattn_session_params_default();
     p.local = 100;
+    p.local_per = REATTN_LOCAL_PER_STEP; /* a chunk must see itself */
     assert_int_equal(reattn_session_create(model, &p, &s, &err), REATTN_E_ARG);
     assert_non_null(strstr(err.msg, "100"));
     assert_non_null(strstr(err.msg, "512"));
