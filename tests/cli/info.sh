@@ -29,7 +29,7 @@ holds out 'd["scope"]["local"] == 4096 and d["scope"]["total"] == 8192 and d["ta
 REATTN_ARG_PRESET=paper REATTN_ARG_TAIL=8 run 0 info -m "$model" --json
 holds out 'd["scope"]["local"] == 4096 and d["tail"] == 8'
 run 0 info -m "$model" --ctx-train 4096
-has out 'scope 32 + 111 x 32 + 512 = 4096 of 4096'
+has out 'scope 32 + 95 x 32 + 512 = 3584 of 4096'
 run 0 info -m "$model" --json -ctk q8_0 -ctv f16
 holds out '[s["type"] for s in d["stores"] if s["chosen"]] == ["q8_0/f16"]'
 finish
