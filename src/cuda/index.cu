@@ -117,30 +117,6 @@ __global__ void __launch_bounds__(THREADS) tile_kernel(build b)
 
 } // namespace
 
-namespace reattn_cuda
-{
-
-/* Code for older devices does not wait. */
-bool launches_overlap()
-{
-    cudaFuncAttributes code;
-    return cudaFuncGetAttributes(&code, mean_kernel) == cudaSuccess && code.ptxVersion >= 90;
-}
-
-int failed(cudaError_t code, const char *what, reattn_error *err)
-{
-    if (code == cudaSuccess)
-        return REATTN_OK;
-    int kind =
-        code == cudaErrorMemoryAllocation ? REATTN_E_NOMEM
-        : code == cudaErrorNoDevice || code == cudaErrorInsufficientDriver || code == cudaErrorNoKernelImageForDevice
-            ? REATTN_E_UNSUPPORTED
-            : REATTN_E_INTERNAL;
-    return reattn__fail(err, kind, "CUDA: %s failed: %s", what, cudaGetErrorString(code));
-}
-
-} // namespace reattn_cuda
-
 extern "C" size_t reattn__cuda_index_bytes(int64_t capacity, int Hk, int D, int plane)
 {
     return index_at(NULL, capacity, Hk, D, plane).bytes;
