@@ -96,8 +96,8 @@ llama() {
 
     local log=$deps/llama-build.log cores
     cores=$(nproc)
-    # No cache: pip would take a wheel that was built with other flags.
     say "building llama.cpp with $cores jobs; about 4 minutes on 2 cores, once (log: $log)"
+    # No cache: pip would take a wheel that was built with other flags.
     CXXFLAGS="-include '$PWD/cmake/tile_config.h' ${CXXFLAGS-}" \
         CMAKE_ARGS="-DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL=$cores \
         pip_install --verbose --no-cache-dir --no-deps llama-cpp-python==0.3.36 >$log 2>&1 ||

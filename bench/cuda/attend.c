@@ -14,7 +14,6 @@
 #include "cuda/turns.h"
 #include "device.h"
 
-
 typedef struct row {
     int64_t keys, queries;
     double ms;
