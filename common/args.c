@@ -2,10 +2,11 @@
 #include "args.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "numbers.h"
 
 #define AT(field) offsetof(options, field)
 
@@ -392,9 +393,9 @@ static int set_own(options *opt, const arg *a, const char *shown, const char *va
             return cli_fail(EXIT_USAGE, "%s is on or off, not '%s'", shown, value);
         return EXIT_DONE;
     case ARG_INT: {
-        errno = 0;
-        long long v = a->word && !strcmp(value, a->word) ? (end = "", (long long)a->max) : strtoll(value, &end, 10);
-        if (errno || end == value || *end || v < (long long)a->min || v > (long long)a->max)
+        int64_t v = (int64_t)a->max;
+        const char *after = a->word && !strcmp(value, a->word) ? "" : number_read(value, &v);
+        if (!after || *after || v < (int64_t)a->min || v > (int64_t)a->max)
             return cli_fail(EXIT_USAGE, "%s takes a whole number from %.0f to %.0f%s%s, not '%s'", shown, a->min,
                             a->max, a->word ? " or " : "", a->word ? a->word : "", value);
         *(int64_t *)field = v;

@@ -15,8 +15,7 @@ static int wrong(const char *option, const char *typed, int64_t min, int64_t max
                     option, (long long)min, (long long)max, typed);
 }
 
-/* Reads one number; returns where it ends, or NULL. */
-static const char *number(const char *s, int64_t *out)
+const char *number_read(const char *s, int64_t *out)
 {
     char *end;
     errno = 0;
@@ -40,7 +39,7 @@ int numbers_read(const char *option, const char *typed, int64_t min, int64_t max
         int64_t part[3] = {0, 0, 1};
         int n = 0;
         do {
-            s = number(n ? s + 1 : s, &part[n]);
+            s = number_read(n ? s + 1 : s, &part[n]);
             n++;
         } while (s && *s == ':' && n < 3);
         if (n == 1)

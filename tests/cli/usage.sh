@@ -29,6 +29,9 @@ fails 2 'is on or off' run --json=maybe
 fails 2 'reattn bench --help' bench
 fails 2 'did you mean select?' bench selekt
 fails 2 'there is no bench fast' bench fast
+fails 2 '--n-prompt takes a whole number from 1 to 1000000' bench e2e -m none.gguf --n-prompt 1000K
+fails 2 '--n-prompt takes a whole number' bench e2e -m none.gguf --n-prompt 32Q
+fails 1 'none.gguf' bench e2e -m none.gguf --n-prompt 32K -f ../README.md
 fails 2 'such as 8K,16K' bench e2e -m none.gguf --depths 1,x
 fails 2 '--policy ' bench e2e -m none.gguf --policy native,none
 
