@@ -262,14 +262,22 @@ static reattn__cuda_tensor tensor_of(const reattn__rows *rows)
         .data = rows->data, .half = rows->half, .stride_token = rows->stride_token, .stride_head = rows->stride_head};
 }
 
-static int step(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
-                const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err)
+static int room(reattn__device *d, int layer, int64_t T, float **out, reattn_error *err)
 {
     unit *u = unit_of(d, layer);
     const reattn__layer *s = &d->layers[layer];
+    int code = need(&u->out, (size_t)(T * s->H * s->Dv) * sizeof **out, err);
+    *out = u->out.data;
+    return code;
+}
+
+static int queue(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
+                 const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err)
+{
+    unit *u = unit_of(d, layer);
     const reattn__cuda_given given =
         plan ? (reattn__cuda_given){plan->lists, plan->n_list, plan->q_scale} : (reattn__cuda_given){0};
-    int code = need(&u->out, (size_t)(T * s->H * s->Dv) * sizeof(float), err);
+    int code = want_out && !out ? room(d, layer, T, &out, err) : REATTN_OK;
     if (code != REATTN_OK)
         return code;
     reattn__cuda_step_args args = {.layer = d->index[layer],
@@ -279,14 +287,21 @@ static int step(reattn__device *d, int layer, int64_t T, bool decode, const reat
                                    .k = tensor_of(k),
                                    .v = tensor_of(v),
                                    .plan = plan ? &given : NULL,
-                                   .out = !want_out ? NULL
-                                          : out     ? out
-                                                    : u->out.data};
-    code = reattn__cuda_step(u->context, &args, u->stream, err);
-    if (code != REATTN_OK)
-        return code;
-    cudaError_t rc = cudaStreamSynchronize(u->stream);
+                                   .out = want_out ? out : NULL};
+    return reattn__cuda_step(u->context, &args, u->stream, err);
+}
+
+static int wait_for(reattn__device *d, int layer, reattn_error *err)
+{
+    cudaError_t rc = cudaStreamSynchronize(unit_of(d, layer)->stream);
     return rc == cudaSuccess ? REATTN_OK : failed(rc, "a layer's step", err);
+}
+
+static int step(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
+                const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err)
+{
+    int code = queue(d, layer, T, decode, q, k, v, plan, want_out, out, err);
+    return code == REATTN_OK ? wait_for(d, layer, err) : code;
 }
 
 static int put(reattn__device *d, int layer, int64_t T, float *out, reattn_error *err)
@@ -343,6 +358,9 @@ const reattn__device_table *reattn__device_engine(void)
         .reserve = reserve,
         .keep = keep,
         .step = step,
+        .queue = queue,
+        .wait = wait_for,
+        .room = room,
         .put = put,
         .check = check,
         .rewind = rewind_to,

@@ -60,6 +60,13 @@ typedef struct reattn__device_table {
      * others have none. */
     int (*step)(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
                 const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err);
+    /* The two halves of a step, so that steps of several engines run at the same time: `queue` returns before it has
+     * run, `wait` when it has. */
+    int (*queue)(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
+                 const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err);
+    int (*wait)(reattn__device *d, int layer, reattn_error *err);
+    /* *out becomes where an output of T rows stays until `put`: for steps of other engines, whose rows these are. */
+    int (*room)(reattn__device *d, int layer, int64_t T, float **out, reattn_error *err);
     /* Copies the output of the last step, which was this layer's, to memory of its device or of the host. Returns
      * when it is there. */
     int (*put)(reattn__device *d, int layer, int64_t T, float *out, reattn_error *err);

@@ -88,6 +88,20 @@ int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, int6
     return REATTN_OK;
 }
 
+int reattn__bridge_run_for(reattn__bridge *b, const reattn__bridge_for *who, const int32_t *tokens, int64_t T,
+                           int64_t n_logits, reattn_error *err)
+{
+    const reattn__bridge_for own = {b->fn, b->device.step, b->user};
+    b->fn = who->fn;
+    b->device.step = who->device_fn;
+    b->user = b->device.user = who->user;
+    int code = reattn__bridge_run(b, tokens, T, n_logits, err);
+    b->fn = own.fn;
+    b->device.step = own.device_fn;
+    b->user = b->device.user = own.user;
+    return code;
+}
+
 const float *reattn__bridge_logits(const reattn__bridge *b, int64_t t)
 {
     return t >= b->T - b->n_logits && t < b->T ? llama_get_logits_ith(b->ctx, (int32_t)t) : NULL;

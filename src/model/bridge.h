@@ -49,6 +49,14 @@ void reattn__bridge_free(reattn__bridge *bridge);
 /* Runs T tokens; the layer function is called for every layer in order. An error that it returns ends the run and is
  * returned. The logits [n_vocab] of the last n_logits tokens (0 .. T) are there until the next run. */
 int reattn__bridge_run(reattn__bridge *bridge, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err);
+/* The same with the attention of another: these two functions and their user are called in place of the bridge's own. */
+typedef struct reattn__bridge_for {
+    reattn__layer_fn fn;
+    reattn__device_fn device_fn;
+    void *user;
+} reattn__bridge_for;
+int reattn__bridge_run_for(reattn__bridge *bridge, const reattn__bridge_for *who, const int32_t *tokens, int64_t T,
+                           int64_t n_logits, reattn_error *err);
 /* Logits of token t of that run; NULL if they were not asked for. */
 const float *reattn__bridge_logits(const reattn__bridge *bridge, int64_t t);
 

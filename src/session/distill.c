@@ -151,7 +151,7 @@ static int novelty_task(void *ctx, int64_t t, int worker)
 {
     const reading *r = ctx;
     const reattn__pot *p = &r->s->pot;
-    const float *row = t ? reattn__bridge_logits(r->s->bridge, t - 1) : p->row_at[0] >= 0 ? p->rows[0] : NULL;
+    const float *row = t ? reattn__session_row(r->s, t - 1) : p->row_at[0] >= 0 ? p->rows[0] : NULL;
     float top = -INFINITY;
     double sum = 0;
     (void)worker;
@@ -180,7 +180,7 @@ int reattn__distill_read(reattn_session *s, const int32_t *tokens, int64_t T, bo
     if (code != REATTN_OK)
         return reattn__fail(err, code, "the model gave logits that are not finite: the model or its file is damaged");
     s->policy->novelty(s->policy_state, reattn__session_held(s) - T, T, p->nats);
-    const float *last = reattn__bridge_logits(s->bridge, T - 1);
+    const float *last = reattn__session_row(s, T - 1);
     keep_row(p, 0, last, r.n_vocab, s->n);
     if (!decode && s->n % C == 0) keep_row(p, (int)(1 + s->n / C % (REATTN__ROWS - 1)), last, r.n_vocab, s->n);
     return REATTN_OK;

@@ -82,12 +82,9 @@ static int plan_for(reattn_session *s, int layer, int64_t T, reattn__device_plan
     return code;
 }
 
-int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
+int reattn__session_device_queue(reattn_session *s, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
                                  const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
 {
-    reattn_session *s = user;
-    const reattn_session_params *p = &s->params;
-    double t0 = reattn__now_ms();
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
         return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
     if (s->mass_fn && s->want_logits)
@@ -99,16 +96,31 @@ int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn_
     bool planned = *has_out && s->policy->planner == REATTN__PLANS_FROM_LENGTHS;
     int code = planned ? plan_for(s, layer, T, &plan, err) : REATTN_OK;
     if (code == REATTN_OK)
-        code = reattn__device_engine()->step(s->engine, layer, T, s->decode, q, k, v, planned ? &plan : NULL, *has_out,
-                                             out, err);
-    s->stats.device_ms += reattn__now_ms() - t0;
-    if (code != REATTN_OK || !*has_out)
+        code = reattn__device_engine()->queue(s->engine, layer, T, s->decode, q, k, v, planned ? &plan : NULL, *has_out,
+                                              out, err);
+    return code;
+}
+
+int reattn__session_device_wait(reattn_session *s, int layer, int64_t T, bool has_out, double since, reattn_error *err)
+{
+    const reattn_session_params *p = &s->params;
+    int code = reattn__device_engine()->wait(s->engine, layer, err);
+    s->stats.device_ms += reattn__now_ms() - since;
+    if (code != REATTN_OK || !has_out)
         return code;
     const int64_t ends = p->keep + reattn__last_tokens(p, T);
     /* else it is attended to whole */
     if (s->policy->planner == REATTN__PLANS_RECALL && s->n > REATTN__MAX(p->recall_from, ends))
         s->stats.keys_scored += T * s->layers[layer].H * (s->n - ends);
     return s->trace ? report(s, layer, err) : REATTN_OK;
+}
+
+int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
+                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
+{
+    double t0 = reattn__now_ms();
+    int code = reattn__session_device_queue(user, layer, T, q, k, v, out, has_out, err);
+    return code == REATTN_OK ? reattn__session_device_wait(user, layer, T, *has_out, t0, err) : code;
 }
 
 int reattn__session_device_end(reattn_session *s, reattn_error *err)

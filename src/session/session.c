@@ -130,6 +130,7 @@ void reattn_session_free(reattn_session *s)
     free(s->row);
     free(s->rows);
     free(s->tokens);
+    free(s->shared_row);
     free(s);
 }
 
@@ -144,7 +145,7 @@ static int grow_tokens(reattn_session *s, int64_t n, reattn_error *err)
     return REATTN_OK;
 }
 
-static int check_tokens(const reattn_session *s, const int32_t *tokens, int64_t n, reattn_error *err)
+int reattn__session_check(const reattn_session *s, const int32_t *tokens, int64_t n, reattn_error *err)
 {
     reattn_model_info info;
     reattn_model_get_info(s->model, &info);
@@ -175,6 +176,47 @@ static int cut(reattn_session *s, int64_t n, reattn_error *err)
     return s->engine ? reattn__device_engine()->rewind(s->engine, n, err) : REATTN_OK;
 }
 
+int reattn__session_begin(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool last, int64_t n_logits,
+                          reattn_error *err)
+{
+    int code = grow_tokens(s, s->n + T, err);
+    if (code == REATTN_OK && s->store) code = reattn__store_reserve(s->store, reattn__session_held(s) + T, err);
+    if (code == REATTN_OK && s->engine) code = reattn__device_engine()->reserve(s->engine, s->n + T, err);
+    if (code != REATTN_OK) return code;
+    memcpy(s->tokens + s->n, tokens, (size_t)T * sizeof *tokens);
+    s->n += T;
+    s->decode = decode;
+    s->last = last;
+    s->want_logits = n_logits > 0;
+    s->logits_at = -1;
+    s->shared = false;
+    return REATTN_OK;
+}
+
+int reattn__session_run(reattn_session *s, int64_t T, int64_t n_logits, reattn_error *err)
+{
+    const int32_t *tokens = s->tokens + s->n - T;
+    /* Novelty is read off every token's logits. */
+    return s->native ? reattn__native_run(s->native, tokens, T, n_logits, err)
+                     : reattn__bridge_run(s->bridge, tokens, T, s->policy->budget ? T : n_logits, err);
+}
+
+int reattn__session_end(reattn_session *s, int64_t T, int64_t n_logits, int code, reattn_error *err)
+{
+    const int64_t before = s->n - T;
+    if (code == REATTN_OK) code = reattn__session_device_end(s, err);
+    if (code == REATTN_OK && atomic_load(&s->cancel))
+        code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
+    if (code == REATTN_OK && s->policy->budget) code = reattn__distill_read(s, s->tokens + before, T, s->decode, err);
+    if (code != REATTN_OK) {
+        s->n = before;
+        cut(s, before, NULL);
+        return code;
+    }
+    if (n_logits) s->logits_at = T - 1;
+    return REATTN_OK;
+}
+
 /* Runs one chunk or one generated token; on failure the session holds what it held before. last: a prompt ends here. */
 static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool last, int64_t n_logits,
                 reattn_error *err)
@@ -182,36 +224,19 @@ static int step(reattn_session *s, const int32_t *tokens, int64_t T, bool decode
     const int64_t before = s->n, whole = (before / s->params.chunk + 1) * s->params.chunk;
     /* Where a longer text would have been cut: at the next multiple of the chunk, or where the pot is full. */
     const int64_t cut_at = s->policy->budget ? REATTN__MIN(whole, before + reattn__distill_room(s)) : whole;
-    int code = grow_tokens(s, before + T, err);
-    if (code == REATTN_OK && s->store) code = reattn__store_reserve(s->store, reattn__session_held(s) + T, err);
-    if (code == REATTN_OK && s->engine) code = reattn__device_engine()->reserve(s->engine, before + T, err);
+    int code = reattn__session_begin(s, tokens, T, decode, last, n_logits, err);
     if (code != REATTN_OK) return code;
-    memcpy(s->tokens + before, tokens, (size_t)T * sizeof *tokens);
-    s->n = before + T;
-    s->decode = decode;
-    s->last = last;
-    s->want_logits = n_logits > 0;
-    s->logits_at = -1;
-    /* Novelty is read off every token's logits. */
-    code = s->native ? reattn__native_run(s->native, tokens, T, n_logits, err)
-                     : reattn__bridge_run(s->bridge, tokens, T, s->policy->budget ? T : n_logits, err);
-    if (code == REATTN_OK) code = reattn__session_device_end(s, err);
-    if (code == REATTN_OK && atomic_load(&s->cancel))
-        code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)before);
-    if (code == REATTN_OK && s->policy->budget) code = reattn__distill_read(s, tokens, T, decode, err);
-    if (code != REATTN_OK) {
-        s->n = before;
-        cut(s, before, NULL);
-        return code;
-    }
-    if (n_logits) s->logits_at = T - 1;
+    code = reattn__session_run(s, T, n_logits, err);
+    code = reattn__session_end(s, T, n_logits, code, err);
+    if (code != REATTN_OK) return code;
     if (!decode && n_logits) s->stats.scope_max = REATTN__MAX(s->stats.scope_max, reattn__session_device_scope(s));
     if (!decode && before == s->anchored && s->n == cut_at && !(last && s->policy->ends)) s->anchored = s->n;
     return REATTN_OK;
 }
 
-static const float *logits_of(const reattn_session *s, int64_t t)
+const float *reattn__session_row(const reattn_session *s, int64_t t)
 {
+    if (s->shared) return s->shared_row;
     return s->native ? reattn__native_logits(s->native, t) : reattn__bridge_logits(s->bridge, t);
 }
 
@@ -219,7 +244,7 @@ int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, r
                           reattn_error *err)
 {
     if (!s || n < 1 || !tokens) return reattn__fail(err, REATTN_E_ARG, "reattn_session_prompt: no tokens");
-    int code = check_tokens(s, tokens, n, err);
+    int code = reattn__session_check(s, tokens, n, err);
     if (code != REATTN_OK) return code;
     atomic_store(&s->cancel, false);
     double t0 = reattn__now_ms();
@@ -243,7 +268,7 @@ int reattn_session_score(reattn_session *s, const int32_t *tokens, int64_t n, re
                          reattn_error *err)
 {
     if (!s || n < 1 || !tokens || !fn) return reattn__fail(err, REATTN_E_ARG, "reattn_session_score: no tokens");
-    int code = check_tokens(s, tokens, n, err);
+    int code = reattn__session_check(s, tokens, n, err);
     if (code != REATTN_OK) return code;
     atomic_store(&s->cancel, false);
     double t0 = reattn__now_ms();
@@ -253,7 +278,7 @@ int reattn_session_score(reattn_session *s, const int32_t *tokens, int64_t n, re
         if (s->policy->budget) code = reattn__distill_make_room(s, 1, &T, err);
         if (code == REATTN_OK) code = step(s, tokens + (at - start), T, false, false, T, err);
         for (int64_t t = 0; t < T && code == REATTN_OK; t++)
-            if (!fn(at + t, logits_of(s, t), user))
+            if (!fn(at + t, reattn__session_row(s, t), user))
                 code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens",
                                     (long long)(s->n - start), (long long)n);
     }
@@ -265,7 +290,7 @@ int reattn_session_score(reattn_session *s, const int32_t *tokens, int64_t n, re
 int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
 {
     if (!s) return reattn__fail(err, REATTN_E_ARG, "reattn_session_decode: no session");
-    int code = check_tokens(s, &token, 1, err);
+    int code = reattn__session_check(s, &token, 1, err);
     if (code != REATTN_OK) return code;
     atomic_store(&s->cancel, false);
     double t0 = reattn__now_ms();
@@ -278,7 +303,7 @@ int reattn_session_decode(reattn_session *s, int32_t token, reattn_error *err)
 
 const float *reattn_session_logits(const reattn_session *s)
 {
-    return s->logits_at < 0 ? NULL : logits_of(s, s->logits_at);
+    return s->logits_at < 0 ? NULL : reattn__session_row(s, s->logits_at);
 }
 
 int64_t reattn_session_length(const reattn_session *s)

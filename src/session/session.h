@@ -36,6 +36,8 @@ struct reattn_session {
     int64_t n, cap;
     int64_t anchored; /* tokens from the start that were cut into steps as a longer text would be */
     int64_t logits_at; /* of the last step, the token whose logits reattn_session_logits gives; -1 = none */
+    bool shared;        /* the last step was one of several sessions: */
+    float *shared_row;  /* [n_vocab] a copy of its logits, once there was such a step */
 
     reattn__native *native; /* the policy is native: this, and nothing below */
     reattn__bridge *bridge;
@@ -69,6 +71,17 @@ int reattn__session_measure(const reattn_session *s, int layer, int64_t T, const
 /* The layer function that the bridge calls: append, plan, attend. */
 int reattn__session_layer(void *user, int layer, int64_t T, const float *q, const float *k, const float *v, float *out,
                           reattn_error *err);
+
+/* A step, in parts (session.c; many.c has several sessions in one). check: the tokens are of the vocabulary and within
+ * the limit. begin takes the room and notes the tokens; on an error nothing has changed. Then the model runs them. end
+ * is told how that went; if there is an error, or it finds one, the session holds what it held before. */
+int reattn__session_check(const reattn_session *s, const int32_t *tokens, int64_t n, reattn_error *err);
+int reattn__session_begin(reattn_session *s, const int32_t *tokens, int64_t T, bool decode, bool last, int64_t n_logits,
+                          reattn_error *err);
+int reattn__session_run(reattn_session *s, int64_t T, int64_t n_logits, reattn_error *err);
+int reattn__session_end(reattn_session *s, int64_t T, int64_t n_logits, int code, reattn_error *err);
+/* Logits of token t of the step; NULL if they were not asked for. */
+const float *reattn__session_row(const reattn_session *s, int64_t t);
 
 /* Tokens in the store, those of the step at hand included. */
 static inline int64_t reattn__session_held(const reattn_session *s) { return s->n - s->pot.dropped + s->pot.probe; }
