@@ -1,6 +1,6 @@
 /* cmd_bench.c - reattn bench e2e: prompt and decode speed of policies at growing depth.
  *
- * A policy has one session. Depths ascend, so each token is prefilled once: at a depth a prompt and then single tokens
+ * A policy has one session, or as many as --sessions asks for. Depths ascend, so each token is prefilled once: at a depth a prompt and then single tokens
  * are timed, the session is rewound to the depth, and filled on to the next one. */
 #include <bench/bench.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "progress.h"
 #include "report.h"
 
-enum { MAX_DEPTH = 1 << 30, MAX_POLICIES = 16, MAX_REPEATS = 100 };
+enum { MAX_DEPTH = 1 << 30, MAX_POLICIES = 16, MAX_REPEATS = 100, MAX_SESSIONS = 64, APART = 509 };
 
 /* What is measured: a policy, or the policy native with other settings than the options say. */
 typedef struct entry {
@@ -27,6 +27,8 @@ typedef struct bench {
     entry entries[2 * MAX_POLICIES];
     int n_entries;
     numbers depths;     /* ascending */
+    numbers counts;     /* of --sessions, ascending */
+    int most;           /* sessions of a policy. Session i reads the text from token i * APART on */
     const char *source; /* what the tokens are */
     reattn_model *model;
     int32_t *tokens; /* [n_tokens] the text, repeated up to the deepest token that is needed */
@@ -91,6 +93,10 @@ static int read_depths(bench *b)
 {
     int rc = numbers_read("--depths", b->opt->depths, 0, MAX_DEPTH, &b->depths);
     numbers_sort(&b->depths);
+    if (!rc && b->opt->sessions)
+        rc = numbers_read("--sessions", b->opt->sessions, 1, MAX_SESSIONS, &b->counts);
+    numbers_sort(&b->counts);
+    b->most = b->counts.n ? (int)b->counts.v[b->counts.n - 1] : 1;
     return rc;
 }
 
@@ -99,7 +105,7 @@ static int read_tokens(bench *b)
     const options *opt = b->opt;
     text source = {0};
     int64_t timed = opt->bench_prompt > opt->bench_predict ? opt->bench_prompt : opt->bench_predict;
-    int64_t needed = b->depths.v[b->depths.n - 1] + timed, have = 0;
+    int64_t needed = b->depths.v[b->depths.n - 1] + timed + (b->most - 1) * APART, have = 0;
     int rc = load_files(opt, &source);
     b->source = opt->n_files ? opt->files[0] : "the built-in text, repeated";
     /* Without a file: the options' help texts, which every build has. */
@@ -134,7 +140,13 @@ static int check(int code, const reattn_error *err)
     return code ? cli_fail(EXIT_FAILED, "%s", err->msg) : EXIT_DONE;
 }
 
-static int fill(const bench *b, reattn_session *s, const char *name, int64_t depth)
+/* Of session i of a policy. */
+static const int32_t *text_of(const bench *b, int i)
+{
+    return b->tokens + i * APART;
+}
+
+static int fill(const bench *b, reattn_session *s, int i, const char *name, int64_t depth)
 {
     char label[64];
     reattn_error err;
@@ -144,7 +156,7 @@ static int fill(const bench *b, reattn_session *s, const char *name, int64_t dep
     if (have < read) {
         snprintf(label, sizeof label, "%s, filling", name);
         progress bar = progress_start(label, b->opt->quiet);
-        code = reattn_session_prompt(s, b->tokens + have, read - have, progress_step, &bar, &err);
+        code = reattn_session_prompt(s, text_of(b, i) + have, read - have, progress_step, &bar, &err);
         progress_clear();
         have = read;
     }
@@ -193,13 +205,58 @@ static int measure_steps(const bench *b, reattn_session *s, int64_t depth, bool 
     return rc;
 }
 
+/* n tokens of each of several sessions at a depth, in milliseconds; then the sessions are as they were. */
+static int time_many(const bench *b, reattn_session *const *s, int n, int64_t depth, bool together, double *ms)
+{
+    int32_t tokens[MAX_SESSIONS];
+    reattn_error err;
+    int code = 0;
+    double start = clock_ms();
+    for (int64_t t = 0; t < b->opt->bench_predict && !code && !interrupt_pending(); t++) {
+        for (int i = 0; i < n; i++)
+            tokens[i] = text_of(b, i)[depth + t];
+        if (together)
+            code = reattn_session_decode_many(s, tokens, n, NULL, &err);
+        for (int i = 0; i < n && !together && !code; i++)
+            code = reattn_session_decode(s[i], tokens[i], &err);
+    }
+    *ms = clock_ms() - start;
+    for (int i = 0; i < n && !code; i++)
+        code = reattn_session_rewind(s[i], depth, &err);
+    return check(code, &err);
+}
+
+static int measure_many(bench *b, reattn_session *const *s, const entry *e, int64_t depth)
+{
+    int rc = EXIT_DONE;
+    for (int i = 1; i < b->most && !rc; i++)
+        rc = fill(b, s[i], i, e->name, depth);
+    for (int c = 0; c < b->counts.n && !rc; c++) {
+        double ms[2][MAX_REPEATS];
+        const int n = (int)b->counts.v[c];
+        for (int64_t r = 0; r < b->opt->repeats && !rc; r++)
+            for (int together = 0; together < 2 && !rc; together++)
+                rc = time_many(b, s, n, depth, together, &ms[together][r]);
+        const double tokens = 1e3 * (double)(n * b->opt->bench_predict);
+        if (!rc)
+            b->report.many[b->report.n_many++] =
+                (bench_many){.name = e->name,
+                             .depth = depth,
+                             .synthetic = b->opt->synthetic && depth > b->opt->synthetic,
+                             .n_sessions = n,
+                             .together = tokens / median(ms[1], b->opt->repeats),
+                             .in_turn = tokens / median(ms[0], b->opt->repeats)};
+    }
+    return rc;
+}
+
 static int measure_depth(bench *b, reattn_session *s, const entry *e, int64_t depth)
 {
     bench_row row = {.name = e->name,
                      .native = load_is_native(e->policy),
                      .depth = depth,
                      .synthetic = b->opt->synthetic && depth > b->opt->synthetic};
-    int rc = fill(b, s, e->name, depth);
+    int rc = fill(b, s, 0, e->name, depth);
     if (!rc)
         rc = measure_steps(b, s, depth, false, &row.prompt);
     if (!rc)
@@ -216,20 +273,26 @@ static int measure_depth(bench *b, reattn_session *s, const entry *e, int64_t de
 static int measure_entry(bench *b, const entry *e)
 {
     options opt = *b->opt;
-    reattn_session *s;
+    reattn_session *s[MAX_SESSIONS] = {NULL};
     snprintf(opt.session.policy, sizeof opt.session.policy, "%s", e->policy);
     opt.session.flash = e->flash;
     opt.session.type_k = e->type_k;
     opt.session.type_v = e->type_v;
-    int rc = load_session(&opt, b->model, b->n_tokens, &s);
-    if (rc)
-        return rc;
-    b->report.n_threads = reattn_session_get_params(s)->n_threads;
-    interrupt_watch(s);
-    for (int i = 0; i < b->depths.n && !rc; i++)
-        rc = measure_depth(b, s, e, b->depths.v[i]);
+    int rc = EXIT_DONE;
+    for (int i = 0; i < b->most && !rc; i++)
+        rc = load_session(&opt, b->model, b->n_tokens, &s[i]);
+    if (!rc) {
+        b->report.n_threads = reattn_session_get_params(s[0])->n_threads;
+        interrupt_watch(s[0]);
+    }
+    for (int i = 0; i < b->depths.n && !rc; i++) {
+        rc = measure_depth(b, s[0], e, b->depths.v[i]);
+        if (!rc && b->counts.n)
+            rc = measure_many(b, s, e, b->depths.v[i]);
+    }
     interrupt_watch(NULL);
-    reattn_session_free(s);
+    for (int i = 0; i < b->most; i++)
+        reattn_session_free(s[i]);
     return rc;
 }
 
@@ -247,7 +310,10 @@ static int measure(bench *b)
         rc = load_model(b->opt, native_only, &b->model);
     if (!rc)
         rc = read_tokens(b);
-    if (!rc && !(b->report.rows = calloc((size_t)(b->n_entries * b->depths.n), sizeof *b->report.rows)))
+    const size_t n_rows = (size_t)(b->n_entries * b->depths.n);
+    if (!rc && !(b->report.rows = calloc(n_rows, sizeof *b->report.rows)))
+        rc = cli_fail(EXIT_FAILED, "out of memory");
+    if (!rc && b->counts.n && !(b->report.many = calloc(n_rows * (size_t)b->counts.n, sizeof *b->report.many)))
         rc = cli_fail(EXIT_FAILED, "out of memory");
     for (int i = 0; i < b->n_entries && !rc; i++)
         rc = measure_entry(b, &b->entries[i]);
@@ -267,7 +333,9 @@ int cmd_bench(const options *opt)
     if (b.report.csv)
         fclose(b.report.csv);
     free(b.report.rows);
+    free(b.report.many);
     numbers_free(&b.depths);
+    numbers_free(&b.counts);
     free(b.tokens);
     reattn_model_free(b.model);
     return rc;

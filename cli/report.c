@@ -79,6 +79,16 @@ static void print_table(const bench_report *r)
     }
 }
 
+static void print_many(const bench_report *r)
+{
+    printf("\ndecode of several sessions: tokens/s of all, in one step and one after another\n\n"
+           "policy            |    depth  | sessions | in one step |   in turn |      x\n"
+           "------------------|---------: |--------: |-----------: |---------: |------:\n");
+    for (const bench_many *m = r->many; m < r->many + r->n_many; m++)
+        printf("%-17s | %8lld%c | %8d | %11.1f | %9.1f | %6.2f\n", m->name, (long long)m->depth,
+               m->synthetic ? '*' : ' ', m->n_sessions, m->together, m->in_turn, m->together / m->in_turn);
+}
+
 static json_t *number(double x)
 {
     return x > 0 ? json_real(x) : json_null();
@@ -94,7 +104,7 @@ static json_t *json_time(const bench_row *row, step step)
 static int print_json(const bench_report *r)
 {
     const options *opt = r->opt;
-    json_t *rows = json_array();
+    json_t *rows = json_array(), *many = json_array();
     for (const bench_row *row = r->rows; row < r->rows + r->n_rows; row++)
         json_array_append_new(
             rows,
@@ -105,11 +115,16 @@ static int print_json(const bench_report *r)
                       number(ratio(r, row, DECODE, false)), "predicted_ratio_best", number(ratio(r, row, DECODE, true)),
                       "prompt_token", json_time(row, PROMPT), "predicted_token", json_time(row, DECODE), "store_bytes",
                       (json_int_t)row->store_bytes));
+    for (const bench_many *m = r->many; m < r->many + r->n_many; m++)
+        json_array_append_new(many, json_pack("{s:s, s:I, s:b, s:i, s:f, s:f, s:f}", "policy", m->name, "depth",
+                                              (json_int_t)m->depth, "synthetic", (int)m->synthetic, "sessions",
+                                              m->n_sessions, "together_per_second", m->together, "in_turn_per_second",
+                                              m->in_turn, "ratio", m->together / m->in_turn));
     json_t *object =
-        json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o}", "model", r->model, "cpu_level", reattn_cpu_level(),
+        json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "model", r->model, "cpu_level", reattn_cpu_level(),
                   "threads", r->n_threads, "text", r->text, "prompt_tokens", (json_int_t)opt->bench_prompt,
                   "predicted_tokens", (json_int_t)opt->bench_predict, "repeats", (json_int_t)opt->repeats,
-                  "synthetic_from", (json_int_t)opt->synthetic, "rows", rows);
+                  "synthetic_from", (json_int_t)opt->synthetic, "rows", rows, "sessions", many);
     int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
     json_decref(object);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
@@ -156,8 +171,11 @@ int report_print(bench_report *report)
     int rc = EXIT_DONE;
     if (report->opt->json)
         rc = print_json(report);
-    else
+    else {
         print_table(report);
+        if (report->n_many)
+            print_many(report);
+    }
     int written = report->csv ? write_csv(report, report->csv) : EXIT_DONE;
     report->csv = NULL;
     return rc ? rc : written;

@@ -20,12 +20,23 @@ typedef struct bench_row {
     uint64_t store_bytes;
 } bench_row;
 
+/* Decode of several sessions: tokens a second of all of them. */
+typedef struct bench_many {
+    const char *name;
+    int64_t depth;
+    bool synthetic;
+    int n_sessions;
+    double together, in_turn;
+} bench_many;
+
 typedef struct bench_report {
     const options *opt;
     const char *model, *text;
     int n_threads;
     bench_row *rows; /* [n_rows] */
     int n_rows;
+    bench_many *many; /* [n_many] of --sessions */
+    int n_many;
     FILE *csv; /* of --csv, or NULL */
 } bench_report;
 

@@ -73,6 +73,8 @@ const arg args_table[] = {
      "prompt tokens timed at each depth"},
     {"-n --n-gen", ARG_INT, BENCH_E2E, G_BENCH, "N", AT(bench_predict), 1, 1e6, NULL, NULL,
      "single-token steps timed at each depth"},
+    {"--sessions", ARG_TEXT, BENCH_E2E, G_BENCH, "LIST", AT(sessions), 0, 0, NULL, NULL,
+     "decode with several sessions too: so many, separated by commas, all in one step and one after another"},
     {"--native-variants", ARG_FLAG, BENCH_E2E, G_BENCH, NULL, AT(native_variants), 0, 0, NULL, NULL,
      "measure the policy native with llama.cpp's other settings too, and compare with the best"},
     {"--synthetic", ARG_INT, BENCH_E2E, G_BENCH, "N", AT(synthetic), 0, 1e9, NULL, NULL,

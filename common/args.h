@@ -81,7 +81,7 @@ struct options {
     float temp, top_p, min_p, repeat_penalty;
     int64_t top_k, repeat_last_n, seed;
 
-    const char *policies, *depths, *csv_file;
+    const char *policies, *depths, *sessions, *csv_file;
     int64_t bench_prompt, bench_predict, repeats, synthetic;
     bool native_variants;
     const char *keys, *queries, *types_k, *types_v, *device;

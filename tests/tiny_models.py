@@ -117,6 +117,16 @@ def write(folder, name, arch, *, head_dim=32, n_head=N_HEAD, n_head_kv=N_HEAD_KV
     print(name + ".gguf")
 
 
+def damage(folder, name, token):
+    """A copy, not named .gguf, of a model with f32 weights, in which one token's embedding is no number."""
+    path = os.path.join(folder, name + ".gguf")
+    data = bytearray(open(path, "rb").read())
+    at = next(t.data_offset for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
+    data[at + token * N_EMBD * 4:at + (token + 1) * N_EMBD * 4] = np.full(N_EMBD, np.nan, np.float32).tobytes()
+    with open(os.path.join(folder, name + ".damaged"), "wb") as f:
+        f.write(data)
+
+
 def yarn(w):
     w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
     w.add_rope_scaling_factor(4.0)
@@ -164,6 +174,7 @@ def main(folder):
     write(folder, "refused_gemma2", "gemma2", n_layer=2, tied=True, post_norm=True, extra=window_and_cap)
     write(folder, "refused_gemma3", "gemma3", n_layer=2, tied=True, post_norm=True, qk_norm=True, extra=window)
     write(folder, "refused_smollm3", "smollm3", n_layer=4)  # its fourth layer has no RoPE
+    damage(folder, "wide_llama", token=5)
 
 
 if __name__ == "__main__":
