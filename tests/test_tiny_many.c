@@ -11,6 +11,7 @@
 enum { MOST = 5, STEPS = 8, LONGEST = 600, ALL = 999 };
 
 static int type_k = REATTN_SPLIT, type_v = REATTN_F16;
+static int n_scored; /* logits of a row */
 
 /* Texts of different lengths under different policies and options. */
 static const struct kind {
@@ -133,7 +134,30 @@ static void decode_together(reattn_model *model, int n, int others, float *out, 
     }
 }
 
-/* How far libllama with an f16 cache, where the model lies, is from the most precise that it has. */
+static bool keep_row(int64_t position, const float *logits, void *user)
+{
+    float **next = user;
+    (void)position;
+    memcpy(*next, logits, (size_t)n_scored * sizeof **next);
+    *next += n_scored;
+    return true;
+}
+
+/* The same of tokens read in one step. */
+static void read_at_once(reattn_session *s, int text, float *out, int n_vocab)
+{
+    reattn_error err = {0};
+    int32_t tokens[STEPS];
+    for (int t = 0; t < STEPS; t++)
+        tokens[t] = token_at(text, 300 + t);
+    n_scored = n_vocab;
+    if (reattn_session_score(s, tokens, STEPS, keep_row, &out, &err))
+        fail_msg("%s", err.msg);
+    reattn_session_free(s);
+}
+
+/* How far libllama with an f16 cache, where the model lies, is from the most precise that it has; token by token or with
+ * several rows in its matrix products, whichever is more. */
 static double error_of_native(const char *name, reattn_model *model)
 {
     reattn_model *host = load(name, 0);
@@ -145,6 +169,8 @@ static double error_of_native(const char *name, reattn_model *model)
     p.type_k = p.type_v = REATTN_F16;
     decode_alone(open_session(model, &p, 0, kinds[0].length), 0, native, n_vocab);
     double error = test_difference(native, precise, n);
+    read_at_once(open_session(model, &p, 0, kinds[0].length), 0, native, n_vocab);
+    error = fmax(error, test_difference(native, precise, n));
     free(precise);
     free(native);
     reattn_model_free(host);
@@ -387,6 +413,36 @@ static void steps_of_their_own(void **unused)
     reattn_model_free(model);
 }
 
+/* More than libllama is told to take for sequences of their own: they run as a chunk does. */
+static void a_chunk_of_sessions(void **unused)
+{
+    (void)unused;
+    enum { N = REATTN__BRIDGE_APART + 3 };
+    reattn_error err = {0};
+    reattn_model *model = load("llama.gguf", 0);
+    const int n_vocab = vocabulary(model);
+    const reattn_session_params p = params_of("reattention");
+    float *alone = test_floats(STEPS * n_vocab);
+    reattn_session *s[N];
+    decode_alone(open_session(model, &p, N - 1, 100), N - 1, alone, n_vocab);
+    for (int i = 0; i < N; i++)
+        s[i] = open_session(model, &p, i, 100);
+    for (int t = 0; t < STEPS; t++) {
+        int32_t tokens[N];
+        for (int i = 0; i < N; i++)
+            tokens[i] = token_at(i, 300 + t);
+        if (reattn_session_decode_many(s, tokens, N, NULL, &err))
+            fail_msg("%s", err.msg);
+        const double apart = test_difference(reattn_session_logits(s[N - 1]), alone + t * n_vocab, n_vocab);
+        if (apart > 1e-3)
+            fail_msg("the last of %d sessions is %.1e from where it is alone", (int)N, apart);
+    }
+    for (int i = 0; i < N; i++)
+        reattn_session_free(s[i]);
+    free(alone);
+    reattn_model_free(model);
+}
+
 static void bad_calls(void **unused)
 {
     (void)unused;
@@ -420,6 +476,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_model), cmocka_unit_test(failures_are_their_own),
                                        cmocka_unit_test(memory_of_one), cmocka_unit_test(steps_of_their_own),
-                                       cmocka_unit_test(bad_calls)};
+                                       cmocka_unit_test(a_chunk_of_sessions), cmocka_unit_test(bad_calls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,8 @@ int reattn__bridge_create(reattn_model *m, const reattn__bridge_args *args, reat
     struct llama_context_params cp = llama_context_default_params();
     cp.n_ctx = cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
     cp.n_threads = cp.n_threads_batch = args->n_threads;
+    cp.n_seq_max = (uint32_t)REATTN__MIN(chunk, (int64_t)REATTN__BRIDGE_APART);
+    cp.kv_unified = true;
     cp.flash_attn_type = m->flash;
     cp.cb_eval = reattn__hook_eval;
     cp.cb_eval_user_data = &b->hook;
@@ -66,16 +68,15 @@ void reattn__bridge_free(reattn__bridge *b)
     free(b);
 }
 
-int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err)
+static int run(reattn__bridge *b, struct llama_batch batch, bool apart, int64_t n_logits, reattn_error *err)
 {
+    const int64_t T = batch.n_tokens;
     b->T = T;
     b->n_logits = 0;
-    if (T < 1 || T > b->chunk) return reattn__fail(err, REATTN_E_INTERNAL, "a run of %lld tokens", (long long)T);
     llama_memory_clear(llama_get_memory(b->ctx), false);
-    struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
     for (int64_t t = 0; t < T; t++) b->logits_wanted[t] = t >= T - n_logits;
     batch.logits = b->logits_wanted;
-    reattn__hook_start(&b->hook, T, 0);
+    reattn__hook_start(&b->hook, T, 0, apart);
     int rc = llama_decode(b->ctx, batch);
     if (b->hook.code != REATTN_OK) {
         int code = b->hook.code;
@@ -88,14 +89,36 @@ int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, int6
     return REATTN_OK;
 }
 
-int reattn__bridge_run_for(reattn__bridge *b, const reattn__bridge_for *who, const int32_t *tokens, int64_t T,
-                           int64_t n_logits, reattn_error *err)
+int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err)
 {
+    if (T < 1 || T > b->chunk) return reattn__fail(err, REATTN_E_INTERNAL, "a run of %lld tokens", (long long)T);
+    return run(b, llama_batch_get_one((llama_token *)tokens, (int32_t)T), false, n_logits, err);
+}
+
+int reattn__bridge_run_for(reattn__bridge *b, const reattn__bridge_for *who, const int32_t *tokens, int64_t T,
+                           reattn_error *err)
+{
+    if (T < 1 || T > b->chunk) return reattn__fail(err, REATTN_E_INTERNAL, "a run of %lld tokens", (long long)T);
     const reattn__bridge_for own = {b->fn, b->device.step, b->user};
+    const bool apart = T <= REATTN__BRIDGE_APART; /* and no more than n_seq_max, as T <= chunk */
+    struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
+    llama_pos pos[REATTN__BRIDGE_APART] = {0};
+    llama_seq_id sequence[REATTN__BRIDGE_APART], *sequences[REATTN__BRIDGE_APART];
+    int32_t n_sequence[REATTN__BRIDGE_APART];
+    for (int i = 0; i < REATTN__BRIDGE_APART; i++) {
+        sequence[i] = i;
+        sequences[i] = &sequence[i];
+        n_sequence[i] = 1;
+    }
+    if (apart) {
+        batch.pos = pos;
+        batch.n_seq_id = n_sequence;
+        batch.seq_id = sequences;
+    }
     b->fn = who->fn;
     b->device.step = who->device_fn;
     b->user = b->device.user = who->user;
-    int code = reattn__bridge_run(b, tokens, T, n_logits, err);
+    int code = run(b, batch, apart, T, err);
     b->fn = own.fn;
     b->device.step = own.device_fn;
     b->user = b->device.user = own.user;

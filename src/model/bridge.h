@@ -49,14 +49,17 @@ void reattn__bridge_free(reattn__bridge *bridge);
 /* Runs T tokens; the layer function is called for every layer in order. An error that it returns ends the run and is
  * returned. The logits [n_vocab] of the last n_logits tokens (0 .. T) are there until the next run. */
 int reattn__bridge_run(reattn__bridge *bridge, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err);
-/* The same with the attention of another: these two functions and their user are called in place of the bridge's own. */
+/* The same of T tokens that have nothing to do with each other, with logits of all: these two functions and their user
+ * are called in place of the bridge's own, and of what they are given row t is token t's. Up to APART of them are
+ * sequences of their own for libllama, for which it stops less often; more run as a chunk does. */
 typedef struct reattn__bridge_for {
     reattn__layer_fn fn;
     reattn__device_fn device_fn;
     void *user;
 } reattn__bridge_for;
+enum { REATTN__BRIDGE_APART = 16 }; /* libllama keeps memory for so many rows of logits */
 int reattn__bridge_run_for(reattn__bridge *bridge, const reattn__bridge_for *who, const int32_t *tokens, int64_t T,
-                           int64_t n_logits, reattn_error *err);
+                           reattn_error *err);
 /* Logits of token t of that run; NULL if they were not asked for. */
 const float *reattn__bridge_logits(const reattn__bridge *bridge, int64_t t);
 

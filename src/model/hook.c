@@ -18,17 +18,20 @@ void reattn__hook_free(reattn__hook *h)
     reattn__buffer_free(&h->compare);
 }
 
-void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0)
+void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0, bool apart)
 {
+    int *compared = &h->sources[h->T > 1]; /* in the run before */
+    if (*compared == 0 && h->n_compared > 0) *compared = h->n_same == h->n_compared ? 1 : -1;
+    h->n_compared = h->n_same = 0;
     h->T = T;
     h->pos0 = pos0;
+    h->apart = apart;
     h->layer = -1;
     h->has_q = h->has_k = h->has_v = false;
     h->here[0] = h->here[1] = h->here[2] = h->stepped = h->written = false;
     h->awaited = h->last;
-    h->one = T == 1 && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
-    if (h->sources == 0 && h->n_compared > 0) h->sources = h->n_same == h->n_compared ? 1 : -1;
-    h->single = h->one && h->sources > 0;
+    h->at_zero = (T == 1 || apart) && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
+    h->single = h->at_zero && h->sources[T > 1] > 0;
     h->node_q = h->node_k = h->node_v = NULL;
     h->buffer = NULL;
     h->code = REATTN_OK;
@@ -59,7 +62,7 @@ static bool writes_over(const struct ggml_tensor *t, const struct ggml_tensor *p
     return part && t != part && !view && t->data == part->data;
 }
 
-/* Called as nodes are announced. The parts are noted; of one token they are read at the last. (Phi 3 scales q in place.) */
+/* Called as nodes are announced. The parts are noted; of tokens at 0 they are read at the last. (Phi 3 scales q in place.) */
 static bool wanted(reattn__hook *h, struct ggml_tensor *t)
 {
     int kind = kind_of(t);
@@ -78,7 +81,7 @@ static bool wanted(reattn__hook *h, struct ggml_tensor *t)
     if (kind == 's') return h->scores != NULL;
     if (h->single && kind == 'q') h->layer = reattn__node_layer(t, "Qcur-");
     if (h->single && on_device(h, kind, t)) return kind == 'a';
-    if (h->one) return kind == 'a' || kind == h->last;
+    if (h->at_zero) return kind == 'a' || kind == h->last;
     /* Its memory is the layer's until the cache has it, which is after the last part. */
     if (kind == 'v' && on_device(h, kind, t) && reattn__hook_early(h)) return false;
     return kind != 0;
@@ -168,16 +171,16 @@ static void turn_back(const reattn__hook *h, float *x, int heads)
 {
     float cs[512];
     for (int64_t t = 0; t < h->T; t++) {
-        reattn__rope_angles(&h->rope, h->pos0 + t, cs);
+        reattn__rope_angles(&h->rope, h->pos0 + (h->apart ? 0 : t), cs);
         for (int i = 0; i < heads; i++) reattn__rope_row_back(&h->rope, cs, x + (t * heads + i) * h->D);
     }
 }
 
-/* Takes what a ROPE node turned into `into`: its source; or of one token at position 0, its output. */
+/* Takes what a ROPE node turned into `into`: its source; or of tokens at position 0, its output. */
 static int take_rotated(reattn__hook *h, const struct ggml_tensor *node, reattn__buffer *into, int *heads)
 {
     const struct ggml_tensor *src = node->src[0];
-    bool in_place = h->one || src->data == node->data;
+    bool in_place = h->at_zero || src->data == node->data;
     if (node->ne[0] > 512)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has heads of %lld values, more than 512", h->layer,
                             (long long)node->ne[0]);
@@ -191,7 +194,7 @@ static int take_rotated(reattn__hook *h, const struct ggml_tensor *node, reattn_
     *heads = (int)node->ne[1];
     h->D = (int)node->ne[0];
     code = reattn__hook_read(h, in_place ? node : src, x);
-    bool turned = h->pos0 != 0 || h->T != 1 || h->rope.attn_factor != 1 || h->rope.ext_factor != 0;
+    bool turned = h->pos0 != 0 || (h->T != 1 && !h->apart) || h->rope.attn_factor != 1 || h->rope.ext_factor != 0;
     if (code == REATTN_OK && in_place && turned) turn_back(h, x, *heads);
     return code;
 }
@@ -242,7 +245,7 @@ static int take_node(reattn__hook *h, struct ggml_tensor *node)
     int kind = kind_of(node);
     if (on_device(h, kind, node)) return reattn__hook_take_device(h, kind, node);
     if (kind == 's') return h->has_q ? h->scores(h, node) : REATTN_OK;
-    if (kind != 'a') return h->one ? take_parts(h) : reattn__hook_take_part(h, kind, node);
+    if (kind != 'a') return h->at_zero ? take_parts(h) : reattn__hook_take_part(h, kind, node);
     if (!h->has_q || !h->has_k || !h->has_v)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
                             "layer %d has no %s node of its own (no RoPE, MLA, or shared keys): only --policy native",

@@ -5,16 +5,17 @@
  *   Vcur-<l>                 values, not rotated
  *   Qcur-<l>, Kcur-<l>       as GGML_OP_ROPE: the source is what we want, the parameters say how the model rotates
  *   the attention's output   fused or apart (node.h), [T][H][Dv]: it is replaced
- * Each stop costs a decode step some 10 us. A single token at position 0 is not turned by RoPE, so there q and k
- * can be read from the nodes' outputs, all three at the last of them: two stops a layer instead of four.
+ * Each stop costs a decode step some 10 us. A token at position 0 is not turned by RoPE, so there q and k can be read
+ * from the nodes' outputs, all three at the last of them: two stops a layer instead of four. That is so for a single
+ * token, and for several that are sequences of their own ("apart").
  *
  * Nodes may lie in any backend's memory. A layer whose attention runs on the CPU gets arrays on the host, copied by
  * ggml where they lie elsewhere. A layer that a device engine has (src/device) is given to it where it lies: at the
  * last of q, k, v the layer's step runs, and its output is put at the attention's node. Only of the part that came
- * first a copy is kept there, because ggml may use its memory again. A single token on a device needs one stop
+ * first a copy is kept there, because ggml may use its memory again. Tokens at position 0 on a device need one stop
  * where attention is fused: at its node the sources are q, k and v, the latter two as rows of libllama's cache, in
- * f16, which is how the engine keeps them too. The first such token is taken as above and compared; if the sources
- * are not the same the two stops remain. */
+ * f16, which is how the engine keeps them too. The first such run, of one token and of several, is taken as above and
+ * compared; if the sources are not the same the two stops remain. */
 #ifndef REATTN_HOOK_H
 #define REATTN_HOOK_H
 
@@ -43,13 +44,14 @@ struct reattn__hook {
     reattn__hook_fn scores; /* at the node of an attention apart whose src[1] are its queries; NULL: no stop there */
     void *user;
     int64_t T, pos0;             /* tokens of the run, position of its first */
+    bool apart;                  /* they are sequences of their own, all at pos0 */
     int layer;                   /* layer at hand: that of the last Qcur; -1 before the first */
     int H, Hk, D, Dv;            /* its shape */
     bool has_q, has_k, has_v;    /* which of its parts have come */
     int last;                    /* which of them came last in the runs so far: 'q', 'k', 'v'; 0: none was seen yet */
     bool written;                /* something was written over a part of this layer; if then another part comes: */
     bool overwritten;            /* a part is overwritten before the last has come: stop at each */
-    bool one;                    /* a single token: stop at the last only, for all three */
+    bool at_zero;                /* tokens that RoPE does not turn: stop at the last only, for all three */
     struct ggml_tensor *node_q, *node_k, *node_v; /* those announced in this layer */
     reattn__buffer q, k, v, out; /* [T][H][D], [T][Hk][D], [T][Hk][Dv], [T][H][Dv] */
     reattn__buffer staging;      /* a tensor that lies on a device */
@@ -66,10 +68,11 @@ struct reattn__hook {
     bool here[3];         /* which of them have come */
     bool stepped, has_out; /* its step has run; there is an output */
     int compared;         /* layer of `compare` */
-    int sources;          /* of a fused node: 0 not compared yet, 1 they are q, k, v, -1 they are not */
+    int sources[2];       /* of a fused node, for one token and for several: 0 not compared yet, 1 they are q, k, v, -1
+                             they are not */
     int n_compared, n_same; /* layers, in the run that compares */
     bool single;          /* this run stops at them only */
-    reattn__buffer compare; /* q, k, v of a token to compare */
+    reattn__buffer compare; /* q, k, v of the tokens to compare */
 
     int code; /* first error; nothing is wanted after it */
     reattn_error err;
@@ -82,8 +85,8 @@ int reattn__hook_take_device(reattn__hook *hook, int kind, struct ggml_tensor *n
 bool reattn__hook_early(const reattn__hook *hook);
 /* hook.c: takes part 'q', 'k' or 'v' to the host. */
 int reattn__hook_take_part(reattn__hook *hook, int kind, const struct ggml_tensor *node);
-/* Starts a run of T tokens at position pos0. */
-void reattn__hook_start(reattn__hook *hook, int64_t T, int64_t pos0);
+/* Starts a run of T tokens from position pos0 on, or, if they are apart, all at pos0. */
+void reattn__hook_start(reattn__hook *hook, int64_t T, int64_t pos0, bool apart);
 /* The function for llama_context_params.cb_eval; user_data is the hook. */
 bool reattn__hook_eval(struct ggml_tensor *node, bool ask, void *user_data);
 /* Reads a tensor of f32 with any strides into out, in the order of its dimensions ([ne2][ne1][ne0]). */

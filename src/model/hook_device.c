@@ -38,8 +38,8 @@ static int take(reattn__hook *h, int kind, int layer, const struct ggml_tensor *
     const reattn__layer *l = &h->on->layers[layer];
     int part = part_of(kind), heads = kind == 'q' ? l->H : l->Hk, n = kind == 'v' ? l->Dv : l->D;
     const struct ggml_tensor *t = node;
-    bool in_place = kind != 'v' && !h->one && node->src[0]->data == node->data;
-    if (kind != 'v' && !h->one)
+    bool in_place = kind != 'v' && !h->at_zero && node->src[0]->data == node->data;
+    if (kind != 'v' && !h->at_zero)
         t = node->src[0];
     h->here[part] = true;
     bool there = rows_of(h, t, h->on->device[layer], n, heads, &h->rows[part]) && !in_place;
@@ -92,27 +92,29 @@ static int put(reattn__hook *h, int layer, struct ggml_tensor *node)
 
 /* ---------------------------------------------------------------------------- the sources of a fused node ---- */
 
-/* Row 0 of source i of a fused node, [n][T or cells][heads]; false if it is laid out in another way. */
+/* Rows of source i of a fused node, [n][T or cells][heads]; false if it is laid out in another way. */
 static bool source_of(reattn__hook *h, const struct ggml_tensor *node, int i, int layer, reattn__rows *rows)
 {
     const reattn__layer *l = &h->on->layers[layer];
     const struct ggml_tensor *t = node->src[i];
     int64_t size = i == 0 ? (int64_t)sizeof(float) : 2;
-    if (t->type != (i == 0 ? GGML_TYPE_F32 : GGML_TYPE_F16) || (int64_t)t->nb[0] != size || (int64_t)t->nb[2] % size)
+    if (t->type != (i == 0 ? GGML_TYPE_F32 : GGML_TYPE_F16) || (int64_t)t->nb[0] != size ||
+        (int64_t)t->nb[1] % size || (int64_t)t->nb[2] % size)
         return false;
-    if (t->ne[0] != (i == 2 ? l->Dv : l->D) || t->ne[2] != (i == 0 ? l->H : l->Hk) || t->ne[3] != 1 ||
-        reattn__hook_place(h, t) != h->on->device[layer])
+    if (t->ne[0] != (i == 2 ? l->Dv : l->D) || t->ne[1] < h->T || t->ne[2] != (i == 0 ? l->H : l->Hk) ||
+        t->ne[3] != 1 || reattn__hook_place(h, t) != h->on->device[layer])
         return false;
-    *rows = (reattn__rows){t->data, 0, (int64_t)t->nb[2] / size, i > 0};
+    *rows = (reattn__rows){t->data, (int64_t)t->nb[1] / size, (int64_t)t->nb[2] / size, i > 0};
     return true;
 }
 
-/* Keeps a token's q, k and v, to compare the sources with. */
+/* Keeps the tokens' q, k and v, to compare the sources with. */
 static int note_parts(reattn__hook *h, int layer)
 {
     const reattn__layer *l = &h->on->layers[layer];
     const struct ggml_tensor *nodes[] = {h->node_q, h->node_k, h->node_v};
-    size_t nq = (size_t)l->H * (size_t)l->D, nk = (size_t)l->Hk * (size_t)l->D, nv = (size_t)l->Hk * (size_t)l->Dv;
+    size_t T = (size_t)h->T, nq = T * (size_t)l->H * (size_t)l->D, nk = T * (size_t)l->Hk * (size_t)l->D,
+           nv = T * (size_t)l->Hk * (size_t)l->Dv;
     float *x = reattn__buffer_need(&h->compare, (nq + nk + nv) * sizeof *x);
     float *to[] = {x, x + nq, x + nq + nk};
     if (!x)
@@ -126,14 +128,14 @@ static int note_parts(reattn__hook *h, int layer)
     return REATTN_OK;
 }
 
-/* True if row 0 of a source holds these values, [heads][n], rounded to its type. */
-static bool holds(const struct ggml_tensor *t, const float *x, int heads, int n)
+/* True if row `token` of a source holds these values, [heads][n], rounded to its type. */
+static bool holds(const struct ggml_tensor *t, int64_t token, const float *x, int heads, int n)
 {
     unsigned char row[512 * sizeof(float)];
     bool half = t->type == GGML_TYPE_F16;
     size_t size = half ? 2 : sizeof(float);
     for (int head = 0; head < heads; head++, x += n) {
-        ggml_backend_tensor_get(t, row, (size_t)head * t->nb[2], (size_t)n * size);
+        ggml_backend_tensor_get(t, row, (size_t)token * t->nb[1] + (size_t)head * t->nb[2], (size_t)n * size);
         for (int i = 0; i < n; i++) {
             uint16_t bits;
             float value;
@@ -151,19 +153,22 @@ static bool holds(const struct ggml_tensor *t, const float *x, int heads, int n)
 static void compare_sources(reattn__hook *h, const struct ggml_tensor *node, int layer)
 {
     const reattn__layer *l = &h->on->layers[layer];
-    const float *x = h->compare.data;
-    size_t nq = (size_t)l->H * (size_t)l->D, nk = (size_t)l->Hk * (size_t)l->D;
+    const size_t nq = (size_t)l->H * (size_t)l->D, nk = (size_t)l->Hk * (size_t)l->D,
+                 nv = (size_t)l->Hk * (size_t)l->Dv, T = (size_t)h->T;
+    const float *q = h->compare.data, *k = q + T * nq, *v = k + T * nk;
     reattn__rows rows;
     bool same = reattn__node_fused(node) && h->compared == layer;
     for (int i = 0; i < 3; i++)
         same = same && source_of(h, node, i, layer, &rows);
-    same = same && holds(node->src[0], x, l->H, l->D) && holds(node->src[1], x + nq, l->Hk, l->D) &&
-           holds(node->src[2], x + nq + nk, l->Hk, l->Dv);
+    for (size_t t = 0; t < T; t++)
+        same = same && holds(node->src[0], (int64_t)t, q + t * nq, l->H, l->D) &&
+               holds(node->src[1], (int64_t)t, k + t * nk, l->Hk, l->D) &&
+               holds(node->src[2], (int64_t)t, v + t * nv, l->Hk, l->Dv);
     h->n_compared++;
     h->n_same += same;
 }
 
-/* A single token's step, from the sources to the output. */
+/* A layer's step, from the sources to the output. */
 static int take_sources(reattn__hook *h, int layer, struct ggml_tensor *node)
 {
     reattn__rows rows[3];
@@ -174,8 +179,8 @@ static int take_sources(reattn__hook *h, int layer, struct ggml_tensor *node)
                                 "only --engine cpu",
                                 layer);
     bool direct = is_place_of_output(h, layer, node);
-    int code = h->on->step(h->on->user, layer, 1, &rows[0], &rows[1], &rows[2], direct ? node->data : NULL, &h->has_out,
-                           &h->err);
+    int code = h->on->step(h->on->user, layer, h->T, &rows[0], &rows[1], &rows[2], direct ? node->data : NULL,
+                           &h->has_out, &h->err);
     return code == REATTN_OK && h->has_out && !direct ? put(h, layer, node) : code;
 }
 
@@ -185,7 +190,7 @@ static int take_attention(reattn__hook *h, struct ggml_tensor *node)
     if (h->single)
         return take_sources(h, layer, node);
     int code = h->stepped ? REATTN_OK : step(h, layer);
-    if (h->one && h->sources == 0)
+    if (h->at_zero && h->sources[h->T > 1] == 0)
         compare_sources(h, node, layer);
     h->stepped = h->here[0] = h->here[1] = h->here[2] = false;
     h->has_q = h->has_k = h->has_v = false;
@@ -201,19 +206,19 @@ int reattn__hook_take_device(reattn__hook *h, int kind, struct ggml_tensor *node
     int layer = reattn__node_layer(node, kind == 'q' ? "Qcur-" : kind == 'k' ? "Kcur-" : "Vcur-"), code = REATTN_OK;
     bool early = reattn__hook_early(h), last = early && kind == h->awaited;
     const struct ggml_tensor *nodes[] = {h->node_q, h->node_k, h->node_v};
-    if (h->one && (!nodes[0] || !nodes[1] || !nodes[2]))
+    if (h->at_zero && (!nodes[0] || !nodes[1] || !nodes[2]))
         return REATTN_OK; /* of the same name, but not yet the last */
-    if (kind == 'q' || h->one)
+    if (kind == 'q' || h->at_zero)
         h->layer = layer;
     for (int part = 0; part < 3 && code == REATTN_OK; part++) {
         int each = "qkv"[part];
         if (each == kind)
             code = take(h, each, layer, node, last);
-        else if (nodes[part] && (h->one || (last && each == 'v')))
+        else if (nodes[part] && (h->at_zero || (last && each == 'v')))
             code = take(h, each, layer, nodes[part], last);
     }
     h->last = kind;
-    if (code == REATTN_OK && h->one && h->sources == 0)
+    if (code == REATTN_OK && h->at_zero && h->sources[h->T > 1] == 0)
         code = note_parts(h, layer);
     return code == REATTN_OK && last ? step(h, layer) : code;
 }

@@ -180,7 +180,7 @@ static int decode_once(reattn_model *m, reattn__hook *hook, int n_threads, reatt
     logits[TOKENS - 1] = 1;
     /* The hook must be wanted before the warm-up that a context may run by itself. */
     struct llama_batch batch = {.n_tokens = TOKENS, .token = tokens, .pos = pos, .n_seq_id = n_seq, .seq_id = seq, .logits = logits};
-    reattn__hook_start(hook, TOKENS, POSITION);
+    reattn__hook_start(hook, TOKENS, POSITION, false);
     int rc = llama_decode(ctx, batch);
     llama_free(ctx);
     if (hook->code != REATTN_OK) return reattn__fail(err, hook->code, "%s", hook->err.msg);

@@ -1,7 +1,7 @@
 /* many.c - one generated token of several sessions in one step.
  *
- * The bridge of the first of them runs the n tokens as it would a chunk, so that the model's weights are read once. What
- * libllama's own attention makes of n unrelated tokens does not matter: of every layer only the queries, keys and values
+ * The bridge of the first of them runs the n tokens together, so that the model's weights are read once. What libllama's
+ * own attention makes of n unrelated tokens does not matter: of every layer only the queries, keys and values
  * are taken, which are each row's own, and row i goes to session i as a step of one token. Nothing else in the model
  * mixes rows: one row's failure is filled up with zeros and is nobody else's. */
 #include <stdlib.h>
@@ -141,7 +141,7 @@ static void run(const group *g, int32_t *tokens)
     const reattn__bridge_for who = {layer_of_all, device_layer_of_all, (void *)g};
     reattn_error err = {0};
     for (int i = 0; i < g->n; i++) tokens[i] = *g->rows[i]->token;
-    const int code = reattn__bridge_run_for(first->bridge, &who, tokens, g->n, g->n, &err);
+    const int code = reattn__bridge_run_for(first->bridge, &who, tokens, g->n, &err);
     reattn_model_info info;
     reattn_model_get_info(first->model, &info);
     for (int i = 0; i < g->n; i++) {

@@ -1,4 +1,4 @@
-# bench e2e measures every policy at every depth.
+# bench e2e measures every policy at every depth, and several sessions in one step.
 . "$SOURCE_DIR/tests/cli/lib.bash"
 need_model
 
@@ -27,6 +27,18 @@ head -n 1 rows.csv | grep -q '^model,cpu_level,threads,policy,depth,synthetic,pr
 [ "$(awk -F, '{print NF}' rows.csv | sort -u)" = 19 ] || complain "$what: 19 columns expected:" "$(cat rows.csv)"
 fails 2 'needs native among the policies' bench e2e -m "$model" --policy full --native-variants
 fails 1 'none/rows.csv: ' bench e2e -m "$model" --policy native --csv none/rows.csv
+
+# Several sessions: tokens a second of all, in one step and one after another.
+run 0 bench e2e -m "$model" --policy native,reattention --depths 0,96 -p 8 -n 3 -r 2 --sessions 3,1 --json -q
+holds out '[(r["policy"], r["depth"], r["sessions"]) for r in d["sessions"]] == [
+    (p, depth, n) for p in ("native", "reattention") for depth in (0, 96) for n in (1, 3)]'
+holds out 'all(r["together_per_second"] > 0 and abs(r["ratio"] - r["together_per_second"] / r["in_turn_per_second"]) < 1e-6
+    for r in d["sessions"]) and len(d["rows"]) == 4'
+run 0 bench e2e -m "$model" --policy streaming --depths 40 -p 8 -n 2 -r 1 --sessions 2 --synthetic 20
+has out 'tokens/s of all'
+has out 'streaming         |       40* |        2 | '
+fails 2 '--sessions' bench e2e -m "$model" --sessions 0
+fails 2 '--sessions' bench e2e -m "$model" --sessions 65
 
 prose 10 >text.txt
 run 0 bench e2e -m "$model" --policy full --depths 0 -p 16 -n 2 -r 1 -f text.txt
