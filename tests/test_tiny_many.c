@@ -222,7 +222,7 @@ static void check_model(const char *name)
     as_alone(name, model, 2 * its.error);
     /* Nothing that is stored is rounded to 16 bits: what is left is libllama's. */
     type_k = type_v = REATTN_F32;
-    as_alone(name, model, 1e-5 + 2 * its.rows);
+    as_alone(name, model, 1e-5 + 4 * its.rows);
     type_k = REATTN_SPLIT;
     type_v = REATTN_F16;
     reattn_model_free(model);
