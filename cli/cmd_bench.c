@@ -1,7 +1,8 @@
 /* cmd_bench.c - reattn bench e2e: prompt and decode speed of policies at growing depth.
  *
- * A policy has one session, or as many as --sessions asks for. Depths ascend, so each token is prefilled once: at a depth a prompt and then single tokens
- * are timed, the session is rewound to the depth, and filled on to the next one. */
+ * A policy has one session, or as many as --sessions asks for. Depths ascend, so each token is prefilled once: at a
+ * depth a prompt and then single tokens are timed, the session is rewound to the depth, and filled on to the next
+ * one. */
 #include <bench/bench.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@
 #include "progress.h"
 #include "report.h"
 
-enum { MAX_DEPTH = 1 << 30, MAX_POLICIES = 16, MAX_REPEATS = 100, MAX_SESSIONS = 64, APART = 509 };
+enum { MAX_DEPTH = 1 << 30, MAX_POLICIES = 16, MAX_REPEATS = 100, MAX_SESSIONS = 64 };
+enum { APART = 509 }; /* tokens between the beginnings of what sessions read */
 
 /* What is measured: a policy, or the policy native with other settings than the options say. */
 typedef struct entry {
@@ -28,7 +30,7 @@ typedef struct bench {
     int n_entries;
     numbers depths;     /* ascending */
     numbers counts;     /* of --sessions, ascending */
-    int most;           /* sessions of a policy. Session i reads the text from token i * APART on */
+    int most;           /* sessions of a policy */
     const char *source; /* what the tokens are */
     reattn_model *model;
     int32_t *tokens; /* [n_tokens] the text, repeated up to the deepest token that is needed */
@@ -229,8 +231,11 @@ static int time_many(const bench *b, reattn_session *const *s, int n, int64_t de
 static int measure_many(bench *b, reattn_session *const *s, const entry *e, int64_t depth)
 {
     int rc = EXIT_DONE;
-    for (int i = 1; i < b->most && !rc; i++)
+    for (int i = 1; i < b->most && !rc; i++) {
+        interrupt_watch(s[i]);
         rc = fill(b, s[i], i, e->name, depth);
+    }
+    interrupt_watch(s[0]);
     for (int c = 0; c < b->counts.n && !rc; c++) {
         double ms[2][MAX_REPEATS];
         const int n = (int)b->counts.v[c];

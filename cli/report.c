@@ -120,11 +120,11 @@ static int print_json(const bench_report *r)
                                               (json_int_t)m->depth, "synthetic", (int)m->synthetic, "sessions",
                                               m->n_sessions, "together_per_second", m->together, "in_turn_per_second",
                                               m->in_turn, "ratio", m->together / m->in_turn));
-    json_t *object =
-        json_pack("{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "model", r->model, "cpu_level", reattn_cpu_level(),
-                  "threads", r->n_threads, "text", r->text, "prompt_tokens", (json_int_t)opt->bench_prompt,
-                  "predicted_tokens", (json_int_t)opt->bench_predict, "repeats", (json_int_t)opt->repeats,
-                  "synthetic_from", (json_int_t)opt->synthetic, "rows", rows, "sessions", many);
+    json_t *object = json_pack(
+        "{s:s, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "model", r->model, "cpu_level", reattn_cpu_level(),
+        "threads", r->n_threads, "text", r->text, "prompt_tokens", (json_int_t)opt->bench_prompt, "predicted_tokens",
+        (json_int_t)opt->bench_predict, "repeats", (json_int_t)opt->repeats, "synthetic_from",
+        (json_int_t)opt->synthetic, "rows", rows, "sessions", many);
     int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
     json_decref(object);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;

@@ -1,5 +1,5 @@
-/* together.c - several prompts, each of any length, answered together: a session for each, and in every step one token of
- * each, so that the model's weights are read once for all of them. Greedy.
+/* together.c - several prompts, each of any length, answered together: a session for each, and in every step one token
+ * of each, so that the model's weights are read once for all of them. Greedy.
  *
  *     cc together.c -o together $(pkg-config --cflags --libs reattn)
  *     ./together model.gguf first.txt second.txt ... */

@@ -26,7 +26,6 @@ static int setup(void **unused)
         fail_msg("%s", err.msg);
     reattn_model_get_info(model, &info);
     n_vocab = info.n_vocab;
-    snprintf(path, sizeof path, "%s/addiction.txt", getenv("REATTN_ESSAYS"));
     size_t len = 0;
     for (int i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/%s", getenv("REATTN_ESSAYS"), i ? "avg.txt" : "addiction.txt");
@@ -135,8 +134,8 @@ static void together(int n, int32_t tokens[MOST][STEPS], float *logits[MOST])
             assert_true(near_tie(mine, best, chosen, apart(now, mine)));
         }
     }
-    printf("%d sessions: logits at most %.1e (relative), %.2f apart; another token at %d of %d\n", n, worst, distance, parted,
-           n * STEPS);
+    printf("%d sessions: logits at most %.1e (relative), %.2f apart; another token at %d of %d\n", n, worst, distance,
+           parted, n * STEPS);
     assert_true(parted * 20 <= n * STEPS);
     for (int i = 0; i < n; i++)
         reattn_session_free(s[i]);

@@ -1,5 +1,6 @@
-/* test_tiny_many.c - several sessions in one step, on tiny models of every architecture and, where layers come to lie on a
- * CUDA device, with -ngl: each goes on as if it were alone, whatever the others hold, and a failure is one session's own. */
+/* test_tiny_many.c - several sessions in one step, on tiny models of every architecture and, where layers come to lie
+ * on a CUDA device, with -ngl: each goes on as if it were alone, whatever the others hold, and a failure is one
+ * session's own. */
 #include "test_util.h"
 
 #include <dirent.h>
@@ -101,7 +102,7 @@ static void decode_alone(reattn_session *s, int text, float *out, int n_vocab)
     reattn_session_free(s);
 }
 
-/* The same of n sessions together: out [n][STEPS][n_vocab]. The first holds text 0, the others texts from `others` on. */
+/* The same of n sessions together: out [n][STEPS][n_vocab]. The first holds text 0, the others `others` and on. */
 static void decode_together(reattn_model *model, int n, int others, float *out, int n_vocab)
 {
     reattn_error err = {0};
@@ -157,8 +158,8 @@ static void read_at_once(reattn_session *s, int text, float *out, int n_vocab)
 }
 
 /* libllama by itself. error: how far it is, with an f16 cache where the model lies, from the most precise that it has,
- * token by token or with several rows in its matrix products, whichever is more. rows: how far apart these two are, with
- * an f32 cache; on some processors it rounds to 16 bits in one of them. */
+ * token by token or with several rows in its matrix products, whichever is more. rows: how far apart these two are,
+ * with an f32 cache; on some processors it rounds to 16 bits in one of them. */
 typedef struct native {
     double error, rows;
 } native;

@@ -270,18 +270,19 @@ REATTN_API int reattn_session_score(reattn_session *session, const int32_t *toke
                                     void *user, reattn_error *err);
 /* Appends one generated token. Errors as above; on failure the session holds the tokens that it held, without logits. */
 REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, reattn_error *err);
-/* Appends one generated token to each of n sessions of one model, tokens [n], in one step: the model's weights are read
- * once for all of them. Each session attends to its own text by its own parameters, and afterwards has its own logits, as
- * after reattn_session_decode; they differ from that call's by what the number of rows changes in libllama's matrix
- * products, and not at all by what the other sessions hold. Sessions of the policy native, those whose attention runs on
- * other devices than the first's, and those beyond the first's `chunk` take steps of their own, one after another.
+/* Appends one generated token to each of n sessions of one model, tokens [n], in one step: the model's weights are
+ * read once for all of them. Each session attends to its own text by its own parameters, and afterwards has its own
+ * logits, as after reattn_session_decode; they differ from that call's by what the number of rows changes in
+ * libllama's matrix products, and not at all by what the other sessions hold. Sessions of the policy native, those
+ * whose attention runs on other devices than the first's, and those beyond the first's `chunk` take steps of their
+ * own, one after another.
  *
- * A failure is that session's own: it holds the tokens that it held, without logits, and the others go on as if nothing
- * had been. codes [n], unless NULL, is written: REATTN_OK for each session that took its token, else why it did not. The
- * result is the first of these that is an error, with the session's number in the message; errors as above. E_ARG: a
- * session is there twice, or of another model; nothing is then done, and codes are left alone. In decode_ms each session
- * counts the whole time. None of the sessions may be in use by another thread (reattn_session_cancel excepted, which
- * stops the one session). */
+ * A failure is that session's own: it holds the tokens that it held, without logits, and the others go on as if
+ * nothing had been. codes [n], unless NULL, is written: REATTN_OK for each session that took its token, else why it
+ * did not. The result is the first of these that is an error, with the session's number in the message; errors as
+ * above. E_ARG: a session is there twice, or of another model; nothing is then done, and codes are left alone. In
+ * decode_ms each session counts the whole time. None of the sessions may be in use by another thread
+ * (reattn_session_cancel excepted, which stops the one session). */
 REATTN_API int reattn_session_decode_many(reattn_session *const *sessions, const int32_t *tokens, int n, int *codes,
                                           reattn_error *err);
 /* Logits [n_vocab] of the last token, or NULL if there are none (nothing appended yet, or rewound). Valid until the

@@ -62,7 +62,8 @@ static bool writes_over(const struct ggml_tensor *t, const struct ggml_tensor *p
     return part && t != part && !view && t->data == part->data;
 }
 
-/* Called as nodes are announced. The parts are noted; of tokens at 0 they are read at the last. (Phi 3 scales q in place.) */
+/* Called as nodes are announced. The parts are noted; of tokens at 0 they are read at the last. (Phi 3 scales q in
+ * place.) */
 static bool wanted(reattn__hook *h, struct ggml_tensor *t)
 {
     int kind = kind_of(t);

@@ -1,9 +1,9 @@
 /* many.c - one generated token of several sessions in one step.
  *
- * The bridge of the first of them runs the n tokens together, so that the model's weights are read once. What libllama's
- * own attention makes of n unrelated tokens does not matter: of every layer only the queries, keys and values
- * are taken, which are each row's own, and row i goes to session i as a step of one token. Nothing else in the model
- * mixes rows: one row's failure is filled up with zeros and is nobody else's. */
+ * The bridge of the first of them runs the n tokens together, so that the model's weights are read once. What
+ * libllama's own attention makes of n unrelated tokens does not matter: of every layer only the queries, keys and
+ * values are taken, which are each row's own, and row i goes to session i as a step of one token. Nothing else in the
+ * model mixes rows, so a row that failed, whatever is in it then, is nobody else's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +26,8 @@ typedef struct group {
 
 static int check_call(reattn_session *const *sessions, const int32_t *tokens, int n, reattn_error *err)
 {
-    if (!sessions || !tokens || n < 1) return reattn__fail(err, REATTN_E_ARG, "reattn_session_decode_many: no sessions");
+    if (!sessions || !tokens || n < 1)
+        return reattn__fail(err, REATTN_E_ARG, "reattn_session_decode_many: no sessions");
     for (int i = 0; i < n; i++) {
         if (!sessions[i]) return reattn__fail(err, REATTN_E_ARG, "session %d is NULL", i);
         if (sessions[i]->model != sessions[0]->model)
@@ -100,8 +101,10 @@ static int device_layer_of_all(void *user, int layer, int64_t T, const reattn__r
         row *r = g->rows[i];
         const reattn__rows qi = row_of(q, i), ki = row_of(k, i), vi = row_of(v, i);
         bool has; /* logits are wanted, so there is an output */
-        if (r->code == REATTN_OK)
-            r->code = reattn__session_device_queue(r->s, layer, 1, &qi, &ki, &vi, out + i * no, &has, &r->err);
+        if (r->code != REATTN_OK) continue;
+        r->code = reattn__session_device_queue(r->s, layer, 1, &qi, &ki, &vi, out + i * no, &has, &r->err);
+        /* What was queued before the error reads memory that the others' next layer writes. */
+        if (r->code != REATTN_OK) reattn__device_engine()->wait(r->s->engine, layer, NULL);
     }
     for (int64_t i = 0; i < T; i++) {
         row *r = g->rows[i];
@@ -184,7 +187,8 @@ int reattn_session_decode_many(reattn_session *const *sessions, const int32_t *t
         r->s->stats.decode_ms += r->begun ? ms : 0;
         r->s->stats.decode_tokens += r->code == REATTN_OK;
         if (codes) codes[i] = r->code;
-        if (r->code != REATTN_OK && code == REATTN_OK) code = reattn__fail(err, r->code, "session %d: %s", i, r->err.msg);
+        if (r->code != REATTN_OK && code == REATTN_OK)
+            code = reattn__fail(err, r->code, "session %d: %s", i, r->err.msg);
     }
 end:
     free(rows);
