@@ -112,12 +112,14 @@ int check(const reattn__cuda_attend_args *a, reattn_error *err)
 
 int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, reattn_error *err)
 {
-    int device, SMs, code = check(args, err);
+    int device, SMs, major, code = check(args, err);
     if (code)
         return code;
     cudaError_t found = cudaGetDevice(&device);
     if (found == cudaSuccess)
         found = cudaDeviceGetAttribute(&SMs, cudaDevAttrMultiProcessorCount, device);
+    if (found == cudaSuccess)
+        found = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     code = failed(found, "looking at the device", err);
     if (code)
         return code;
@@ -132,15 +134,19 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     a->g = args->H / args->Hk, a->D = args->D, a->neox = args->neox, a->n_rot = args->n_rot, a->scale = args->scale;
     a->out = args->out, a->lse = args->lse;
     a->out_stride_token = args->out_stride_token, a->out_stride_head = args->out_stride_head;
-    a->splits = REATTN__MIN(args->T == 1 ? few_splits(*a, SMs) : many_splits(*a, SMs), (int)SPLITS_MAX);
+    a->wgmma = major == 9 && launches_overlap() && args->T > 1;
+    const int splits = args->T == 1 ? few_splits(*a, SMs) : a->wgmma ? wgmma_attend_splits(*a, SMs) : many_splits(*a, SMs);
+    a->splits = REATTN__MIN(splits, (int)SPLITS_MAX);
     char *at = (char *)args->work;
     auto take = [&](size_t size) {
         char *here = at;
         at += (size + 255) / 256 * 256;
         return here;
     };
-    a->ml = (float2 *)take(sizeof(float2) * a->splits * a->rows);
-    a->o = (float *)take(sizeof(float) * a->splits * a->rows * a->D);
+    if (!a->wgmma || a->splits > 1) {
+        a->ml = (float2 *)take(sizeof(float2) * a->splits * a->rows);
+        a->o = (float *)take(sizeof(float) * a->splits * a->rows * a->D);
+    }
     if (args->T > 1) {
         a->q_scale = (float *)take(sizeof(float) * a->rows);
         a->q_turned = (uint16_t *)take(sizeof(uint16_t) * a->rows * a->D);
@@ -170,6 +176,12 @@ extern "C" int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *s
     if (args->work_bytes < bytes)
         return reattn__fail(err, REATTN_E_ARG, "attention needs %zu bytes of scratch, %zu were given", bytes,
                             args->work_bytes);
-    code = failed(args->T == 1 ? launch_few(a, on) : launch_many(a, on), "attention", err);
-    return code ? code : failed(launch_join(a, on), "joining partial attention", err);
+    if (args->T > 1)
+        code = failed(launch_turn(a, on), "rotating keys and queries", err);
+    if (code == REATTN_OK)
+        code = failed(args->T == 1 ? launch_few(a, on) : a.wgmma ? launch_many_wgmma(a, on) : launch_many(a, on),
+                      "attention", err);
+    if (code || (a.wgmma && a.splits == 1))
+        return code;
+    return failed(launch_join(a, on), "joining partial attention", err);
 }

@@ -26,6 +26,7 @@ struct attention {
     int64_t out_stride_token, out_stride_head;
     uint16_t *q_turned, *k_turned; /* many queries: [Hk][T * g][D], [Hk][most][D] */
     float *q_scale;                /* [Hk][T * g] what a row's scores are to be multiplied with */
+    int wgmma;                     /* 1: many queries take the kernels of sm_90 */
     /* Of a plan's runs (runs.cu): a KV head's table of rotations, instead of cs, if lists > 1; and for one query the
      * positions of the scope's keys, and which of them each split takes. */
     const float *const *cs_of;
@@ -138,9 +139,14 @@ __device__ __forceinline__ uint32_t address(const void *p)
 /* Joins the splits' partial states. */
 cudaError_t launch_join(const attention &a, cudaStream_t stream);
 cudaError_t launch_few(const attention &a, cudaStream_t stream);
+/* Many queries: keys and queries rotated into scratch; then one of the two, of which the second is for sm_90 and writes
+ * the output itself where there is one split. */
+cudaError_t launch_turn(const attention &a, cudaStream_t stream);
 cudaError_t launch_many(const attention &a, cudaStream_t stream);
+cudaError_t launch_many_wgmma(const attention &a, cudaStream_t stream);
 int few_splits(const attention &a, int SMs);
 int many_splits(const attention &a, int SMs);
+int wgmma_attend_splits(const attention &a, int SMs);
 
 enum { SPLITS_MAX = 1024 };
 

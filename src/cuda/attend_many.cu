@@ -1,64 +1,14 @@
 /* attend_many.cu - attention of many queries, with tensor cores (mma.sync, sm_80 and later).
  *
- * First the scope's keys and the queries are rotated once, into scratch, in the type of the store; a query row is
- * scaled to 1 .. 2 before it is rounded, so that no size of it overflows. Then a block takes BM rows of one KV head
- * (row = query * g + head in its group: all heads of a group share the keys) and a stretch of the scope, tile by tile:
- * keys come from scratch, values straight from the store, two tiles in flight. */
+ * Keys and queries were rotated into scratch (attend_turn.cu). A block takes BM rows of one KV head (row = query * g +
+ * head in its group: all heads of a group share the keys) and a stretch of the scope, tile by tile: keys come from
+ * scratch, values straight from the store, two tiles in flight. */
 #include "attend_mma.cuh"
 
 using namespace reattn_cuda;
 
 namespace
 {
-
-/* A thread takes eight pairs of a key of the scope; those of a KV head follow each other. */
-template <int KIND> __global__ void turn_keys_kernel(attention a)
-{
-    const int per = a.D / 16, hk = blockIdx.y;
-    const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, i = at / per;
-    if (i >= scope_count(a, hk))
-        return;
-    const int64_t token = scope_token(a, hk, (int)i);
-    turn_pairs<KIND>(a, a.k + (token * a.Hk + hk) * a.D, a.cs + (a.original ? token : i) * a.D,
-                     a.k_turned + (hk * a.most + i) * a.D, (int)(at % per) * 8);
-}
-
-/* A warp takes a query row. */
-template <int KIND> __global__ void turn_queries_kernel(attention a)
-{
-    const int lane = threadIdx.x % WARP, half = a.D / 2;
-    const int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
-    if (at >= a.rows)
-        return;
-    const int64_t per_head = a.T * a.g, hk = at / per_head, t = at % per_head / a.g;
-    const float *q = a.q + (t * a.H + hk * a.g + at % a.g) * a.D;
-    const float *cs = a.cs + query_position(a, scope_count(a, (int)hk), t) * a.D;
-    float most = 0, x[4], y[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int p = i * WARP + lane;
-        if (p >= half)
-            break;
-        const int from = pair_first(a, p);
-        const float u = q[from], w = q[from + pair_step(a, p)], c = cs[p], s = cs[half + p];
-        x[i] = u * c - w * s;
-        y[i] = u * s + w * c;
-        most = fmaxf(most, fmaxf(fabsf(x[i]), fabsf(y[i])));
-    }
-    most = warp_max(most);
-    const float size = row_size(most);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int p = i * WARP + lane;
-        if (p >= half)
-            break;
-        const int from = pair_first(a, p);
-        a.q_turned[at * a.D + from] = narrow<KIND>(x[i] / size);
-        a.q_turned[at * a.D + from + pair_step(a, p)] = narrow<KIND>(y[i] / size);
-    }
-    if (lane == 0)
-        a.q_scale[at] = size * (a.scale * LOG2_E);
-}
 
 template <int D, int KIND>
 __global__ void __launch_bounds__(FLASH_THREADS, D == 256 ? 1 : 2) flash_kernel(const __grid_constant__ attention a)
@@ -134,9 +84,6 @@ template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t s
 {
     typedef flash_shape<D> S;
     constexpr int SHARED = S::TILES + 3 * S::BN * 4;
-    const int64_t threads = a.most * (D / 16);
-    turn_keys_kernel<KIND><<<dim3((unsigned)((threads + 255) / 256), a.Hk), 256, 0, stream>>>(a);
-    turn_queries_kernel<KIND><<<(unsigned)((a.rows + 7) / 8), 256, 0, stream>>>(a);
     cudaError_t code = cudaFuncSetAttribute(flash_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
     if (code != cudaSuccess)
         return code;

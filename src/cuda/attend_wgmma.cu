@@ -1,0 +1,200 @@
+/* attend_wgmma.cu - attention of many queries on sm_90. Keys and queries were rotated into scratch (attend_turn.cu) and
+ * come from there in whole tiles; values come from the store: a tile at once where its tokens follow each other, else
+ * eight rows at once, else row by row. */
+#include "boxes.cuh"
+#include "flash_wgmma.cuh"
+
+using namespace reattn_cuda;
+
+namespace
+{
+
+struct maps {
+    CUtensorMap q, k, v, v8, v1;
+};
+
+/* Which keys of a tile a thread's rows see. */
+template <int BN> struct causal_view {
+    int sees[2], all, tile;
+    bool all_seen;
+    __device__ __forceinline__ void meet(int t, int)
+    {
+        tile = t * BN;
+        all_seen = tile + BN <= all;
+    }
+    __device__ __forceinline__ void met(int, int)
+    {
+    }
+    __device__ __forceinline__ bool hides(int j, int key) const
+    {
+        return tile + key > sees[j];
+    }
+};
+
+/* Token of key i; past the last one as if the text went on. */
+__device__ __forceinline__ int token_of(const attention &a, int hk, int count, int i)
+{
+    return i < count ? scope_token(a, hk, i) : scope_token(a, hk, count - 1) + i - (count - 1);
+}
+
+template <int D, int KIND>
+__global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
+    attend_kernel(const __grid_constant__ maps map, const __grid_constant__ attention a)
+{
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    typedef wide_shape<D> S;
+    constexpr int BN = S::BN;
+    extern __shared__ __align__(1024) char raw[];
+    __shared__ wide_barriers bar;
+    char *q_tile = raw, *k_tiles = raw + S::Q_BYTES, *v_tiles = k_tiles + S::STAGES * S::TILE_BYTES;
+    const int hk = blockIdx.y, split = blockIdx.z, group = __shfl_sync(ALL, (int)threadIdx.x / 128 - 1, 0);
+    const int rows = (int)(a.T * a.g), first_row = blockIdx.x * S::BM;
+    const int groups = min(S::GROUPS, (rows - first_row + 63) / 64);
+    open_barriers<D>(bar, groups);
+    wait_for_previous();
+    const int count = scope_count(a, hk), seen_by_0 = count - (int)a.T; /* query t sees keys 0 .. seen_by_0 + t */
+    const int last_row = min(first_row + S::BM, rows) - 1;
+    const int key_end = min(count, seen_by_0 + last_row / a.g + 1);
+    const int tiles = (key_end + BN - 1) / BN, per_split = (tiles + a.splits - 1) / a.splits;
+    const int begin = split * per_split, end = min(tiles, begin + per_split);
+
+    if (group < 0) {
+        few_registers(S::GROUPS);
+        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+        ring_place<S::STAGES> at = {0, 1};
+        if (warp == 0 && lane == 0 && begin < end) {
+            barrier_expect(&bar.q_full, S::Q_BYTES);
+            for (int i = 0; i < S::PIECES; i++)
+                copy_box(q_tile + i * S::Q_PIECE, &map.q, i * BOX_VALUES, first_row, hk, &bar.q_full);
+            for (int tile = begin; tile < end; tile++, at.next()) {
+                barrier_wait(&bar.k_empty[at.stage], at.phase);
+                barrier_expect(&bar.k_full[at.stage], S::TILE_BYTES);
+                for (int i = 0; i < S::PIECES; i++)
+                    copy_box(k_tiles + at.stage * S::TILE_BYTES + i * S::PIECE, &map.k, i * BOX_VALUES, tile * BN, hk,
+                             &bar.k_full[at.stage]);
+            }
+        }
+        if (warp == 1) { /* a lane takes eight rows of a piece */
+            const int eight = lane % (BN / 8), piece = lane / (BN / 8);
+            for (int tile = begin; tile < end; tile++, at.next()) {
+                const int key = tile * BN + eight * 8, first = token_of(a, hk, count, key);
+                bool follow = true;
+#pragma unroll
+                for (int i = 1; i < 8; i++)
+                    follow = follow && token_of(a, hk, count, key + i) == first + i;
+                const int tile_first = __shfl_sync(ALL, first, 0);
+                const bool whole = __all_sync(ALL, follow && first == tile_first + eight * 8);
+                char *to = v_tiles + at.stage * S::TILE_BYTES + piece * S::PIECE + eight * 1024;
+                barrier_wait(&bar.v_empty[at.stage], at.phase);
+                if (lane == 0)
+                    barrier_expect(&bar.v_full[at.stage], S::TILE_BYTES);
+                __syncwarp();
+                if (piece >= S::PIECES)
+                    continue;
+                if (whole) {
+                    if (eight == 0)
+                        copy_box(to, &map.v, piece * BOX_VALUES, tile_first, hk, &bar.v_full[at.stage]);
+                } else if (follow) {
+                    copy_box(to, &map.v8, piece * BOX_VALUES, first, hk, &bar.v_full[at.stage]);
+                } else {
+                    for (int i = 0; i < 8; i++)
+                        copy_box(to + i * 128, &map.v1, piece * BOX_VALUES, token_of(a, hk, count, key + i), hk,
+                                 &bar.v_full[at.stage]);
+                }
+            }
+        }
+    } else {
+        many_registers<S::GROUPS>();
+        if (group >= groups)
+            return;
+        wide_flash<D, KIND> state;
+        causal_view<BN> view;
+        state.clear();
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const int row = first_row + state.row(group, j);
+            state.size[j] = row < rows ? a.q_scale[(int64_t)hk * rows + row] : 1.0f;
+            view.sees[j] = seen_by_0 + min(row, rows - 1) / a.g;
+        }
+        view.all = min(count, seen_by_0 + (first_row + group * 64) / a.g + 1);
+        if (begin < end)
+            barrier_wait(&bar.q_full, 0);
+        state.take(view, bar, q_tile, k_tiles, v_tiles, group, begin, end, PINGPONG && groups == S::GROUPS);
+        state.write(a, hk, split, group, first_row, rows);
+    }
+#else
+    __trap();
+#endif
+}
+
+template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t stream)
+{
+    typedef wide_shape<D> S;
+    static_assert(S::BN / 8 * S::PIECES <= WARP, "a lane has eight rows of a piece");
+    const int64_t rows = a.T * a.g, pitch = (int64_t)a.Hk * D;
+    const boxes values = {a.v, a.n, pitch, D, D, a.Hk, S::BN};
+    boxes eight = values, one = values;
+    eight.rows = 8, one.rows = 1;
+    maps map;
+    cudaError_t code = describe_boxes(&map.q, {a.q_turned, rows, D, rows * D, D, a.Hk, S::BM});
+    if (code == cudaSuccess)
+        code = describe_boxes(&map.k, {a.k_turned, a.most, D, a.most * D, D, a.Hk, S::BN});
+    if (code == cudaSuccess)
+        code = describe_boxes(&map.v, values);
+    if (code == cudaSuccess)
+        code = describe_boxes(&map.v8, eight);
+    if (code == cudaSuccess)
+        code = describe_boxes(&map.v1, one);
+    if (code == cudaSuccess)
+        code = cudaFuncSetAttribute(attend_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::SHARED);
+    if (code != cudaSuccess)
+        return code;
+    const dim3 blocks((unsigned)((rows + S::BM - 1) / S::BM), a.Hk, a.splits);
+    return launch_next(attend_kernel<D, KIND>, blocks, S::THREADS, S::SHARED, stream, map, a);
+}
+
+template <int D> cudaError_t launch_typed(const attention &a, cudaStream_t stream)
+{
+    return a.type == F16 ? launch<D, F16>(a, stream) : launch<D, BF16>(a, stream);
+}
+
+template <int D> int splits(const attention &a, int SMs)
+{
+    typedef wide_shape<D> S;
+    return wide_splits(a.T * a.g, a.Hk, S::BM, (a.most + S::BN - 1) / S::BN, a.rows, D, SMs);
+}
+
+} // namespace
+
+namespace reattn_cuda
+{
+
+int wgmma_attend_splits(const attention &a, int SMs)
+{
+    switch (a.D) {
+    case 64:
+        return splits<64>(a, SMs);
+    case 96:
+        return splits<96>(a, SMs);
+    case 128:
+        return splits<128>(a, SMs);
+    }
+    return splits<256>(a, SMs);
+}
+
+cudaError_t launch_many_wgmma(const attention &a, cudaStream_t stream)
+{
+    switch (a.D) {
+    case 64:
+        return launch_typed<64>(a, stream);
+    case 96:
+        return launch_typed<96>(a, stream);
+    case 128:
+        return launch_typed<128>(a, stream);
+    case 256:
+        return launch_typed<256>(a, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+} // namespace reattn_cuda
