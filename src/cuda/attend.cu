@@ -6,7 +6,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { JOIN_WARPS = 16 };
+enum { JOIN_WARPS = 16, MANY_ROWS = 1024 };
 
 /* A block takes a row, a warp some of its parts. */
 template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_kernel(attention a)
@@ -70,7 +70,7 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_
 
 template <int D> cudaError_t join(const attention &a, cudaStream_t stream)
 {
-    if (a.splits > 4)
+    if (a.splits > 4 && a.rows < MANY_ROWS)
         return launch_next(join_kernel<D, JOIN_WARPS>, (unsigned)a.rows, JOIN_WARPS * WARP, 0, stream, a);
     return launch_next(join_kernel<D, 1>, (unsigned)a.rows, WARP, 0, stream, a);
 }

@@ -1,6 +1,7 @@
 /* attend_wgmma.cu - attention of many queries on sm_90. Keys and queries were rotated into scratch (attend_turn.cu) and
- * come from there in whole tiles; values come from the store: a tile at once where its tokens follow each other, else
- * eight rows at once, else row by row. */
+ * come from there in whole tiles. Values come from the store: of each tile a warp has a quarter, which it asks the copy
+ * engine for where its tokens follow each other, and else copies itself, 16 bytes a lane. (Small boxes are slow: 8 rows
+ * at a time the kernel took a fifth longer, single rows four times as long.) */
 #include "boxes.cuh"
 #include "flash_wgmma.cuh"
 
@@ -10,13 +11,13 @@ namespace
 {
 
 struct maps {
-    CUtensorMap q, k, v, v8, v1;
+    CUtensorMap q, k, v;
 };
 
 /* Which keys of a tile a thread's rows see. */
 template <int BN> struct causal_view {
     int sees[2], all, tile;
-    bool all_seen;
+    bool all_seen, copied; /* copied: values came by threads' own copies */
     __device__ __forceinline__ void meet(int t, int)
     {
         tile = t * BN;
@@ -24,6 +25,11 @@ template <int BN> struct causal_view {
     }
     __device__ __forceinline__ void met(int, int)
     {
+    }
+    __device__ __forceinline__ void meet_values() const
+    {
+        if (copied)
+            asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
     __device__ __forceinline__ bool hides(int j, int key) const
     {
@@ -35,6 +41,43 @@ template <int BN> struct causal_view {
 __device__ __forceinline__ int token_of(const attention &a, int hk, int count, int i)
 {
     return i < count ? scope_token(a, hk, i) : scope_token(a, hk, count - 1) + i - (count - 1);
+}
+
+/* A warp's quarter of a tile of values. */
+template <int D>
+__device__ __forceinline__ void copy_values(const attention &a, const CUtensorMap *map, int hk, int count, int tile,
+                                            char *to, uint64_t *empty, int phase, uint64_t *full)
+{
+    typedef wide_shape<D> S;
+    constexpr int QUARTER = S::BN / 4, CHUNKS = D / 8; /* of 16 bytes */
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int token = token_of(a, hk, count, tile * S::BN + warp * QUARTER + lane % QUARTER);
+    const int first = __shfl_sync(ALL, token, 0);
+    const bool follow = __all_sync(ALL, token == first + lane % QUARTER);
+    to += warp * QUARTER * 128;
+    barrier_wait(empty, phase);
+    __syncwarp();
+    if (follow) {
+        if (lane == 0) {
+            barrier_expect(full, QUARTER * 128 * S::PIECES);
+            for (int i = 0; i < S::PIECES; i++)
+                copy_box(to + i * S::PIECE, map, i * BOX_VALUES, first, hk, full);
+        } else {
+            barrier_arrive(full);
+        }
+        return;
+    }
+    const uint32_t at = shared_address(to);
+    const uint16_t *v = a.v + hk * D;
+#pragma unroll 2
+    for (int i = 0; i < QUARTER * CHUNKS / WARP; i++) {
+        const int row = (i * WARP + lane) / CHUNKS, chunk = (i * WARP + lane) % CHUNKS;
+        const int here = __shfl_sync(ALL, token, row);
+        const bool there = here < a.n;
+        copy16(at + chunk / 8 * S::PIECE + row * 128 + (chunk % 8 ^ row % 8) * 16,
+               v + (int64_t)(there ? here : 0) * a.Hk * D + chunk * 8, there);
+    }
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(full)) : "memory");
 }
 
 template <int D, int KIND>
@@ -50,7 +93,7 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
     const int hk = blockIdx.y, split = blockIdx.z, group = __shfl_sync(ALL, (int)threadIdx.x / 128 - 1, 0);
     const int rows = (int)(a.T * a.g), first_row = blockIdx.x * S::BM;
     const int groups = min(S::GROUPS, (rows - first_row + 63) / 64);
-    open_barriers<D>(bar, groups);
+    open_barriers<D>(bar, groups, S::COPIERS);
     wait_for_previous();
     const int count = scope_count(a, hk), seen_by_0 = count - (int)a.T; /* query t sees keys 0 .. seen_by_0 + t */
     const int last_row = min(first_row + S::BM, rows) - 1;
@@ -60,48 +103,27 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
 
     if (group < 0) {
         few_registers(S::GROUPS);
-        const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-        ring_place<S::STAGES> at = {0, 1};
-        if (warp == 0 && lane == 0 && begin < end) {
+        ring_place<S::STAGES> k_at = {0, 1}, v_at = {0, 1};
+        auto copy_keys = [&](int tile) {
+            barrier_wait(&bar.k_empty[k_at.stage], k_at.phase);
+            barrier_expect(&bar.k_full[k_at.stage], S::TILE_BYTES);
+            for (int i = 0; i < S::PIECES; i++)
+                copy_box(k_tiles + k_at.stage * S::TILE_BYTES + i * S::PIECE, &map.k, i * BOX_VALUES, tile * BN, hk,
+                         &bar.k_full[k_at.stage]);
+            k_at.next();
+        };
+        if (threadIdx.x == 0 && begin < end) {
             barrier_expect(&bar.q_full, S::Q_BYTES);
             for (int i = 0; i < S::PIECES; i++)
                 copy_box(q_tile + i * S::Q_PIECE, &map.q, i * BOX_VALUES, first_row, hk, &bar.q_full);
-            for (int tile = begin; tile < end; tile++, at.next()) {
-                barrier_wait(&bar.k_empty[at.stage], at.phase);
-                barrier_expect(&bar.k_full[at.stage], S::TILE_BYTES);
-                for (int i = 0; i < S::PIECES; i++)
-                    copy_box(k_tiles + at.stage * S::TILE_BYTES + i * S::PIECE, &map.k, i * BOX_VALUES, tile * BN, hk,
-                             &bar.k_full[at.stage]);
-            }
+            copy_keys(begin);
         }
-        if (warp == 1) { /* a lane takes eight rows of a piece */
-            const int eight = lane % (BN / 8), piece = lane / (BN / 8);
-            for (int tile = begin; tile < end; tile++, at.next()) {
-                const int key = tile * BN + eight * 8, first = token_of(a, hk, count, key);
-                bool follow = true;
-#pragma unroll
-                for (int i = 1; i < 8; i++)
-                    follow = follow && token_of(a, hk, count, key + i) == first + i;
-                const int tile_first = __shfl_sync(ALL, first, 0);
-                const bool whole = __all_sync(ALL, follow && first == tile_first + eight * 8);
-                char *to = v_tiles + at.stage * S::TILE_BYTES + piece * S::PIECE + eight * 1024;
-                barrier_wait(&bar.v_empty[at.stage], at.phase);
-                if (lane == 0)
-                    barrier_expect(&bar.v_full[at.stage], S::TILE_BYTES);
-                __syncwarp();
-                if (piece >= S::PIECES)
-                    continue;
-                if (whole) {
-                    if (eight == 0)
-                        copy_box(to, &map.v, piece * BOX_VALUES, tile_first, hk, &bar.v_full[at.stage]);
-                } else if (follow) {
-                    copy_box(to, &map.v8, piece * BOX_VALUES, first, hk, &bar.v_full[at.stage]);
-                } else {
-                    for (int i = 0; i < 8; i++)
-                        copy_box(to + i * 128, &map.v1, piece * BOX_VALUES, token_of(a, hk, count, key + i), hk,
-                                 &bar.v_full[at.stage]);
-                }
-            }
+        for (int tile = begin; tile < end; tile++, v_at.next()) {
+            if (threadIdx.x == 0 && tile + 1 < end)
+                copy_keys(tile + 1);
+            __syncwarp();
+            copy_values<D>(a, &map.v, hk, count, tile, v_tiles + v_at.stage * S::TILE_BYTES, &bar.v_empty[v_at.stage],
+                           v_at.phase, &bar.v_full[v_at.stage]);
         }
     } else {
         many_registers<S::GROUPS>();
@@ -109,6 +131,7 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
             return;
         wide_flash<D, KIND> state;
         causal_view<BN> view;
+        view.copied = a.tokens != NULL || a.skip != 0;
         state.clear();
 #pragma unroll
         for (int j = 0; j < 2; j++) {
@@ -130,21 +153,13 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
 template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t stream)
 {
     typedef wide_shape<D> S;
-    static_assert(S::BN / 8 * S::PIECES <= WARP, "a lane has eight rows of a piece");
     const int64_t rows = a.T * a.g, pitch = (int64_t)a.Hk * D;
-    const boxes values = {a.v, a.n, pitch, D, D, a.Hk, S::BN};
-    boxes eight = values, one = values;
-    eight.rows = 8, one.rows = 1;
     maps map;
     cudaError_t code = describe_boxes(&map.q, {a.q_turned, rows, D, rows * D, D, a.Hk, S::BM});
     if (code == cudaSuccess)
         code = describe_boxes(&map.k, {a.k_turned, a.most, D, a.most * D, D, a.Hk, S::BN});
     if (code == cudaSuccess)
-        code = describe_boxes(&map.v, values);
-    if (code == cudaSuccess)
-        code = describe_boxes(&map.v8, eight);
-    if (code == cudaSuccess)
-        code = describe_boxes(&map.v1, one);
+        code = describe_boxes(&map.v, {a.v, a.n, pitch, D, D, a.Hk, S::BN / 4});
     if (code == cudaSuccess)
         code = cudaFuncSetAttribute(attend_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::SHARED);
     if (code != cudaSuccess)

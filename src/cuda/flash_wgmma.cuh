@@ -1,8 +1,7 @@
-/* flash_wgmma.cuh - the inner loop of attention of many queries on sm_90: two warps copy tiles of keys and of values
+/* flash_wgmma.cuh - the inner loop of attention of many queries on sm_90: one warpgroup copies tiles of keys and of values
  * into shared memory, warpgroups of 64 rows each multiply them (wgmma). The scores of the next tile are multiplied
  * while this tile's become weights; weights stay in registers. See attend_wgmma.cu and runs_wgmma.cu.
- *
- * A row's size is a power of two, so that size * score is exact and the highest score has weight 1. */
+ */
 #ifndef REATTN_CUDA_FLASH_WGMMA_CUH
 #define REATTN_CUDA_FLASH_WGMMA_CUH
 
@@ -10,10 +9,7 @@
 #include "wgmma.cuh"
 
 #ifndef PINGPONG
-#define PINGPONG 1
-#endif
-#ifndef LAZY
-#define LAZY 0
+#define PINGPONG 0
 #endif
 #ifndef STAGES128
 #define STAGES128 2
@@ -21,6 +17,10 @@
 
 namespace reattn_cuda
 {
+
+/* The highest score is to have weight 1. If size * score is rounded once, with what is subtracted from it, it misses
+ * that by 2^-18 at most where the highest is below this; else it is rounded twice. */
+constexpr float FUSED_BELOW = 128;
 
 template <int D> struct wide_shape {
     static constexpr int GROUPS = D == 64 ? 3 : 2;  /* warpgroups that multiply */
@@ -111,7 +111,7 @@ template <int D, int KIND> struct wide_flash {
             for (int i = 0; i < BN / 2; i++)
                 if (hides(i / 2 % 2, i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2))
                     s[i] = -INFINITY;
-        float top[2], from[2], sum[2][2] = {{0, 0}, {0, 0}};
+        float top[2], here[2], from[2], sum[2][2] = {{0, 0}, {0, 0}};
 #pragma unroll
         for (int j = 0; j < 2; j++) {
             float x = fmaxf(m[j], s[j * 2]), y = s[j * 2 + 1];
@@ -124,15 +124,23 @@ template <int D, int KIND> struct wide_flash {
             top[j] = fmaxf(top[j], __shfl_xor_sync(ALL, top[j], 1));
             top[j] = fmaxf(top[j], __shfl_xor_sync(ALL, top[j], 2));
             /* Where nothing was seen yet all weights are to be 0, not NaN. */
-            const float here = top[j] == -INFINITY ? 0.0f : top[j];
-            shrink[j] = power_of_2((m[j] - here) * size[j]);
+            here[j] = top[j] == -INFINITY ? 0.0f : top[j];
+            shrink[j] = power_of_2((m[j] - here[j]) * size[j]);
             m[j] = top[j];
-            from[j] = here * size[j];
+            from[j] = here[j] * size[j];
         }
+        if (__all_sync(ALL, fabsf(from[0]) < FUSED_BELOW && fabsf(from[1]) < FUSED_BELOW)) {
 #pragma unroll
-        for (int i = 0; i < BN / 2; i++) {
-            s[i] = power_of_2(fmaf(s[i], size[i / 2 % 2], -from[i / 2 % 2]));
-            sum[i / 2 % 2][i % 2] += s[i];
+            for (int i = 0; i < BN / 2; i++) {
+                s[i] = power_of_2(fmaf(s[i], size[i / 2 % 2], -from[i / 2 % 2]));
+                sum[i / 2 % 2][i % 2] += s[i];
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < BN / 2; i++) {
+                s[i] = power_of_2((s[i] - here[i / 2 % 2]) * size[i / 2 % 2]);
+                sum[i / 2 % 2][i % 2] += s[i];
+            }
         }
 #pragma unroll
         for (int j = 0; j < 2; j++)
@@ -146,18 +154,16 @@ template <int D, int KIND> struct wide_flash {
     }
     __device__ __forceinline__ void shrink_sums(const float (&shrink)[2])
     {
-#if LAZY
-        if (!__any_sync(ALL, shrink[0] != 1.0f || shrink[1] != 1.0f))
+        if (!__any_sync(ALL, shrink[0] != 1.0f || shrink[1] != 1.0f)) /* mostly, once the best keys were seen */
             return;
-#endif
 #pragma unroll
         for (int i = 0; i < D / 2; i++)
             o[i] *= shrink[i / 2 % 2];
     }
 
-    /* Takes in tiles begin .. end - 1. view.meet(tile, stage), when the keys are there and before they are multiplied;
-     * then view.all_seen and view.hides(j, key) are of that tile; view.met(stage) when they have been. In turn:
-     * warpgroups multiply one after the other. */
+    /* Takes in tiles begin .. end - 1. view.meet(tile, stage) is called when the keys are there, before they are
+     * multiplied: then view.all_seen and view.hides(j, key) are of that tile; view.met(tile, stage) when they have
+     * been; view.meet_values() when the values are there. In turn: warpgroups multiply one after the other. */
     template <class viewer>
     __device__ __forceinline__ void take(viewer &view, wide_barriers &bar, const char *q_tile, const char *k_tiles,
                                          const char *v_tiles, int group, int begin, int end, bool in_turn)
@@ -196,6 +202,7 @@ template <int D, int KIND> struct wide_flash {
             wgmma_fence();
             score(q, matrix<128>(k_tiles + k.stage * S::TILE_BYTES));
             barrier_wait(&bar.v_full[v.stage], v.phase);
+            view.meet_values();
             gather(turned_matrix(v_tiles + v.stage * S::TILE_BYTES, S::PIECE));
             if (in_turn && (group < S::GROUPS - 1 || tile + 1 < end))
                 asm volatile("bar.arrive %0, 256;" ::"r"(1 + (group + 1) % S::GROUPS) : "memory");
@@ -220,6 +227,7 @@ template <int D, int KIND> struct wide_flash {
             v.next();
         }
         barrier_wait(&bar.v_full[v.stage], v.phase);
+        view.meet_values();
         wgmma_fence();
         gather(turned_matrix(v_tiles + v.stage * S::TILE_BYTES, S::PIECE));
         wgmma_wait();
@@ -259,8 +267,8 @@ template <int D, int KIND> struct wide_flash {
     }
 };
 
-/* What all threads of a block begin with; `groups` of its warpgroups have rows. */
-template <int D> __device__ __forceinline__ void open_barriers(wide_barriers &bar, int groups)
+/* What all threads of a block begin with; `groups` of its warpgroups have rows, `copiers` threads copy values. */
+template <int D> __device__ __forceinline__ void open_barriers(wide_barriers &bar, int groups, int copiers)
 {
     if (threadIdx.x == 0) {
         barrier_init(&bar.q_full, 1);
@@ -268,7 +276,7 @@ template <int D> __device__ __forceinline__ void open_barriers(wide_barriers &ba
         for (int i = 0; i < wide_shape<D>::STAGES; i++) {
             barrier_init(&bar.k_full[i], 1);
             barrier_init(&bar.k_empty[i], groups * 4);
-            barrier_init(&bar.v_full[i], 1);
+            barrier_init(&bar.v_full[i], copiers);
             barrier_init(&bar.v_empty[i], groups * 4);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
