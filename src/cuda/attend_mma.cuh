@@ -1,5 +1,4 @@
-/* attend_mma.cuh - what the kernels of many queries share: rotation into scratch, tensor core instructions, and the
- * inner loop of a block of rows over tiles of keys. See attend_many.cu and runs_many.cu. */
+/* attend_mma.cuh - what the kernels of many queries share: tensor core instructions, and the inner loop of a block of rows over tiles of keys. See attend_many.cu and runs_many.cu. */
 #ifndef REATTN_CUDA_ATTEND_MMA_CUH
 #define REATTN_CUDA_ATTEND_MMA_CUH
 
@@ -35,60 +34,6 @@ static inline int flash_splits(int64_t blocks, int64_t tiles, int SMs)
 {
     const int64_t splits = REATTN__MIN(2 * SMs / blocks, tiles / 4);
     return (int)(splits < 1 ? 1 : splits > 64 ? 64 : splits);
-}
-
-/* ---------------------------------------------------------------------------------------------- rotation ------- */
-
-/* Eight pairs of a key, wherever they lie. */
-template <int KIND>
-__device__ void turn_pairs(const attention &a, const uint16_t *k, const float *cs, uint16_t *out, int first)
-{
-    const int half = a.D / 2;
-    if (!pairs_aligned(a)) {
-        for (int p = first; p < first + 8; p++) {
-            const int x = pair_first(a, p), y = x + pair_step(a, p);
-            const float u = widen<KIND>(k[x]), w = widen<KIND>(k[y]), c = cs[p], s = cs[half + p];
-            out[x] = narrow<KIND>(u * c - w * s);
-            out[y] = narrow<KIND>(u * s + w * c);
-        }
-        return;
-    }
-    const int x_at = pair_first(a, first), y_at = a.neox ? x_at + pair_step(a, first) : x_at + 8;
-    float u[8], w[8];
-    uint16_t x[8], y[8];
-    unpack<KIND>(*(const uint4 *)(k + x_at), *(const uint4 *)(k + y_at), a.neox, u, w);
-#pragma unroll
-    for (int i = 0; i < 8; i += 4) {
-        const float4 c = *(const float4 *)(cs + first + i), s = *(const float4 *)(cs + half + first + i);
-        const float co[4] = {c.x, c.y, c.z, c.w}, si[4] = {s.x, s.y, s.z, s.w};
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            x[i + j] = narrow<KIND>(u[i + j] * co[j] - w[i + j] * si[j]);
-            y[i + j] = narrow<KIND>(u[i + j] * si[j] + w[i + j] * co[j]);
-        }
-    }
-    uint4 to[2];
-    uint32_t *words = (uint32_t *)to;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        words[i] = a.neox ? pack16(x[2 * i], x[2 * i + 1]) : pack16(x[i], y[i]);
-        words[4 + i] = a.neox ? pack16(y[2 * i], y[2 * i + 1]) : pack16(x[4 + i], y[4 + i]);
-    }
-    *(uint4 *)(out + x_at) = to[0];
-    *(uint4 *)(out + y_at) = to[1];
-}
-
-__device__ __forceinline__ float warp_max(float x)
-{
-    for (int i = WARP / 2; i > 0; i /= 2)
-        x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
-    return x;
-}
-
-/* What a row whose largest value is `most` is divided by, so that it lies in 1 .. 2. */
-__device__ __forceinline__ float row_size(float most)
-{
-    return most > 1e-30f && most < 1e38f ? exp2f((float)ilogbf(most)) : 1.0f;
 }
 
 /* -------------------------------------------------------------------------------------------- instructions ----- */

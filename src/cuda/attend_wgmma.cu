@@ -23,9 +23,6 @@ template <int BN> struct causal_view {
         tile = t * BN;
         all_seen = tile + BN <= all;
     }
-    __device__ __forceinline__ void met(int, int)
-    {
-    }
     __device__ __forceinline__ void meet_values() const
     {
         if (copied)
@@ -142,7 +139,7 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
         view.all = min(count, seen_by_0 + (first_row + group * 64) / a.g + 1);
         if (begin < end)
             barrier_wait(&bar.q_full, 0);
-        state.take(view, bar, q_tile, k_tiles, v_tiles, group, begin, end, PINGPONG && groups == S::GROUPS);
+        state.take(view, bar, q_tile, k_tiles, v_tiles, group, begin, end);
         state.write(a, hk, split, group, first_row, rows);
     }
 #else
@@ -173,12 +170,6 @@ template <int D> cudaError_t launch_typed(const attention &a, cudaStream_t strea
     return a.type == F16 ? launch<D, F16>(a, stream) : launch<D, BF16>(a, stream);
 }
 
-template <int D> int splits(const attention &a, int SMs)
-{
-    typedef wide_shape<D> S;
-    return wide_splits(a.T * a.g, a.Hk, S::BM, (a.most + S::BN - 1) / S::BN, a.rows, D, SMs);
-}
-
 } // namespace
 
 namespace reattn_cuda
@@ -186,15 +177,8 @@ namespace reattn_cuda
 
 int wgmma_attend_splits(const attention &a, int SMs)
 {
-    switch (a.D) {
-    case 64:
-        return splits<64>(a, SMs);
-    case 96:
-        return splits<96>(a, SMs);
-    case 128:
-        return splits<128>(a, SMs);
-    }
-    return splits<256>(a, SMs);
+    const int64_t BM = wide_rows(a.D), BN = wide_keys(a.D);
+    return wide_splits((a.T * a.g + BM - 1) / BM * a.Hk, (a.most + BN - 1) / BN, a.rows, a.D, SMs);
 }
 
 cudaError_t launch_many_wgmma(const attention &a, cudaStream_t stream)

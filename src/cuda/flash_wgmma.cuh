@@ -8,13 +8,6 @@
 #include "attend_mma.cuh"
 #include "wgmma.cuh"
 
-#ifndef PINGPONG
-#define PINGPONG 0
-#endif
-#ifndef STAGES128
-#define STAGES128 2
-#endif
-
 namespace reattn_cuda
 {
 
@@ -27,7 +20,7 @@ template <int D> struct wide_shape {
     static constexpr int BM = GROUPS * 64;          /* rows of a block */
     static constexpr int BN = D == 256 ? 64 : 128;  /* keys of a tile */
     static constexpr int PIECES = (D + 63) / 64;    /* of 64 values: 128 bytes of a row */
-    static constexpr int STAGES = D == 64 ? 4 : D == 256 ? 2 : STAGES128;
+    static constexpr int STAGES = D == 64 ? 4 : 2;
     static constexpr int Q_PIECE = BM * 128, PIECE = BN * 128; /* bytes */
     static constexpr int Q_BYTES = PIECES * Q_PIECE, TILE_BYTES = PIECES * PIECE;
     static constexpr int SHARED = Q_BYTES + 2 * STAGES * TILE_BYTES;
@@ -36,7 +29,7 @@ template <int D> struct wide_shape {
 
 struct wide_barriers {
     enum { MOST = 4 };
-    uint64_t q_full, q_empty, k_full[MOST], k_empty[MOST], v_full[MOST], v_empty[MOST];
+    uint64_t q_full, k_full[MOST], k_empty[MOST], v_full[MOST], v_empty[MOST];
 };
 
 /* Place in a ring of tiles. */
@@ -162,11 +155,11 @@ template <int D, int KIND> struct wide_flash {
     }
 
     /* Takes in tiles begin .. end - 1. view.meet(tile, stage) is called when the keys are there, before they are
-     * multiplied: then view.all_seen and view.hides(j, key) are of that tile; view.met(tile, stage) when they have
-     * been; view.meet_values() when the values are there. In turn: warpgroups multiply one after the other. */
+     * multiplied: then view.all_seen and view.hides(j, key) are of that tile; view.meet_values() when the
+     * values are there. */
     template <class viewer>
     __device__ __forceinline__ void take(viewer &view, wide_barriers &bar, const char *q_tile, const char *k_tiles,
-                                         const char *v_tiles, int group, int begin, int end, bool in_turn)
+                                         const char *v_tiles, int group, int begin, int end)
     {
         const uint64_t q = matrix<128>(q_tile + group * 64 * 128);
         const int lane = threadIdx.x % WARP;
@@ -182,20 +175,15 @@ template <int D, int KIND> struct wide_flash {
         wgmma_wait();
         scores_are_there();
         __syncwarp();
-        view.met(begin, 0);
         if (lane == 0)
             barrier_arrive(&bar.k_empty[0]);
         k.next();
         weigh(view.all_seen, hides, shrink);
         round_weights();
-        if (in_turn && group == S::GROUPS - 1 && begin + 1 < end)
-            asm volatile("bar.arrive %0, 256;" ::"r"(1) : "memory");
         if (begin + 1 < end)
             barrier_wait(&bar.k_full[k.stage], k.phase);
         for (int tile = begin + 1; tile < end; tile++) {
             view.meet(tile, k.stage);
-            if (in_turn)
-                asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory");
 #pragma unroll
             for (int i = 0; i < BN / 2; i++)
                 keep(s[i]);
@@ -204,12 +192,9 @@ template <int D, int KIND> struct wide_flash {
             barrier_wait(&bar.v_full[v.stage], v.phase);
             view.meet_values();
             gather(turned_matrix(v_tiles + v.stage * S::TILE_BYTES, S::PIECE));
-            if (in_turn && (group < S::GROUPS - 1 || tile + 1 < end))
-                asm volatile("bar.arrive %0, 256;" ::"r"(1 + (group + 1) % S::GROUPS) : "memory");
             wgmma_wait_until<1>();
             scores_are_there();
             __syncwarp();
-            view.met(tile, k.stage);
             if (lane == 0)
                 barrier_arrive(&bar.k_empty[k.stage]);
             weigh(view.all_seen, hides, shrink);
@@ -272,7 +257,6 @@ template <int D> __device__ __forceinline__ void open_barriers(wide_barriers &ba
 {
     if (threadIdx.x == 0) {
         barrier_init(&bar.q_full, 1);
-        barrier_init(&bar.q_empty, groups * 4);
         for (int i = 0; i < wide_shape<D>::STAGES; i++) {
             barrier_init(&bar.k_full[i], 1);
             barrier_init(&bar.k_empty[i], groups * 4);
@@ -301,11 +285,19 @@ template <int GROUPS> __device__ __forceinline__ void many_registers()
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
 }
 
+static inline int wide_rows(int D)
+{
+    return D == 64 ? wide_shape<64>::BM : wide_shape<128>::BM;
+}
+static inline int wide_keys(int D)
+{
+    return D == 256 ? wide_shape<256>::BN : wide_shape<128>::BN;
+}
+
 /* As many splits as fill whole waves of blocks best. A tile takes some 2 us; a block takes a few tiles' time to start,
  * and what splits leave behind is written and read once more. */
-static inline int wide_splits(int64_t rows_of_head, int Hk, int BM, int64_t tiles, int64_t rows, int D, int SMs)
+static inline int wide_splits(int64_t blocks, int64_t tiles, int64_t rows, int D, int SMs)
 {
-    const int64_t blocks = (rows_of_head + BM - 1) / BM * Hk;
     int best = 1;
     double best_time = 1e30;
     for (int splits = 1; splits <= 64 && (splits == 1 || tiles / splits >= 2); splits++) {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "attend_mma.cuh"
+#include "flash_wgmma.cuh"
 #include "runs.cuh"
 #include "runs.h"
 
@@ -31,6 +31,7 @@ struct reattn__cuda_runs {
     int32_t *rows; /* device, one query: tokens [n_list][rows_most], then positions */
     size_t rows_room;
     int SMs;
+    bool wgmma; /* many queries take the kernels of sm_90 */
 };
 
 namespace
@@ -165,7 +166,10 @@ int splits_of(const reattn__cuda_runs *r)
     const reattn__cuda_layout *l = &r->layout;
     if (r->key.T == 1)
         return l->n_cut > 0 ? l->n_cut : 1;
-    return flash_splits((int64_t)l->blocks * r->key.Hk, l->tiles_most, r->SMs);
+    const int64_t blocks = (int64_t)l->blocks * r->key.Hk;
+    if (r->wgmma)
+        return wide_splits(blocks, l->tiles_most, r->key.T * r->key.H, r->key.D, r->SMs);
+    return flash_splits(blocks, l->tiles_most, r->SMs);
 }
 
 int set_up(const reattn__cuda_runs_args *args, attention *a, size_t *bytes, reattn_error *err)
@@ -192,8 +196,11 @@ int set_up(const reattn__cuda_runs_args *args, attention *a, size_t *bytes, reat
         at += round_up(size);
         return here;
     };
-    a->ml = (float2 *)place_next(sizeof(float2) * a->splits * a->rows);
-    a->o = (float *)place_next(sizeof(float) * a->splits * a->rows * a->D);
+    a->wgmma = r->wgmma && r->key.T > 1;
+    if (!a->wgmma || a->splits > 1) {
+        a->ml = (float2 *)place_next(sizeof(float2) * a->splits * a->rows);
+        a->o = (float *)place_next(sizeof(float) * a->splits * a->rows * a->D);
+    }
     if (r->key.n_list > 1)
         a->cs_of = (const float *const *)place_next(sizeof(float *) * r->key.n_list);
     if (r->key.T > 1) {
@@ -209,13 +216,16 @@ int set_up(const reattn__cuda_runs_args *args, attention *a, size_t *bytes, reat
 
 extern "C" int reattn__cuda_runs_create(reattn__cuda_runs **out, reattn_error *err)
 {
-    int device = 0;
+    int device = 0, major = 0;
     reattn__cuda_runs *r = (reattn__cuda_runs *)calloc(1, sizeof *r);
     if (!r)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     cudaError_t found = cudaGetDevice(&device);
     if (found == cudaSuccess)
         found = cudaDeviceGetAttribute(&r->SMs, cudaDevAttrMultiProcessorCount, device);
+    if (found == cudaSuccess)
+        found = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    r->wgmma = major == 9 && launches_overlap();
     if (found == cudaSuccess)
         found = cudaEventCreateWithFlags(&r->uploaded, cudaEventDisableTiming);
     const int code = failed(found, "looking at the device", err);
@@ -263,6 +273,8 @@ extern "C" int reattn__cuda_runs_set(reattn__cuda_runs *r, const reattn__cuda_gi
         return code;
     key->T = T, key->n = n, key->H = H, key->Hk = Hk, key->D = D, key->n_list = plan->n_list;
     reattn__cuda_layout_args args = {plan->lists, plan->n_list, T, n, H / Hk, flash_rows(D), flash_keys(D), 0};
+    if (r->wgmma)
+        args.rows = wide_rows(D), args.tile = wide_keys(D);
     if (T == 1)
         args.cuts = few_splits(shape_of(r), r->SMs);
     code = reattn__cuda_layout_make(&r->layout, &args, err);
@@ -311,7 +323,9 @@ extern "C" int reattn__cuda_runs_attend(const reattn__cuda_runs_args *args, void
     if (code)
         return code;
     if (r->key.T > 1) {
-        code = failed(launch_runs(a, v, stream), "attention", err);
+        code = failed(launch_runs_turn(a, v, stream), "rotating keys and queries", err);
+        if (code == REATTN_OK)
+            code = failed(a.wgmma ? launch_runs_wgmma(a, v, stream) : launch_runs(a, v, stream), "attention", err);
     } else {
         const char *host = (const char *)r->layout.image.data;
         a.tokens = r->rows, a.positions = r->rows + (int64_t)r->key.n_list * a.room, a.count = v.rows, a.original = 1;
@@ -319,5 +333,7 @@ extern "C" int reattn__cuda_runs_attend(const reattn__cuda_runs_args *args, void
         a.scale *= r->key.q_scale ? r->key.q_scale[0] : 1.0f;
         code = failed(launch_few(a, stream), "attention", err);
     }
-    return code ? code : failed(launch_join(a, stream), "joining partial attention", err);
+    if (code || (a.wgmma && a.splits == 1))
+        return code;
+    return failed(launch_join(a, stream), "joining partial attention", err);
 }

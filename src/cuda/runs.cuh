@@ -1,4 +1,4 @@
-/* runs.cuh - what runs.cu and runs_many.cu share: a layout as the kernels see it. */
+/* runs.cuh - what the files of attention over runs share: a layout as the kernels see it. */
 #ifndef REATTN_CUDA_RUNS_CUH
 #define REATTN_CUDA_RUNS_CUH
 
@@ -17,6 +17,10 @@ struct runs_view {
     int64_t q_first;
     int blocks, turns_most;
 };
+
+/* Words of a part, as they lie in memory and in the ring of tiles. */
+enum part_word { TOKEN, ROW, COUNT, TILE_AT, TILE_END, TURN, T_MIN, T_END, DIST_MIN, DIST_MAX, WORDS };
+static_assert(sizeof(reattn__cuda_part) == WORDS * sizeof(int), "a part is these words");
 
 /* x / by, where x is not negative: long division is slow and seldom needed. */
 __device__ __forceinline__ int64_t divided(int64_t x, int64_t by)
@@ -43,7 +47,11 @@ __device__ __forceinline__ void find_row(const runs_view &r, int list, int row, 
     position = (int)divided(s.k_pos + at * s.k_step, s.k_div);
 }
 
+/* Many queries: keys and queries rotated into scratch; then one of the two, of which the second is for sm_90 and writes
+ * the output itself where there is one split. */
+cudaError_t launch_runs_turn(const attention &a, const runs_view &r, cudaStream_t stream);
 cudaError_t launch_runs(const attention &a, const runs_view &r, cudaStream_t stream);
+cudaError_t launch_runs_wgmma(const attention &a, const runs_view &r, cudaStream_t stream);
 
 } // namespace reattn_cuda
 

@@ -1,5 +1,5 @@
 /* runs_many.cu - attention of many queries over a plan's runs: as attend_many.cu, but what a block of rows looks at are
- * the parts that the host laid out (runs_layout.h), and queries are rotated once for each turn. A block has the rows of
+ * the parts that the host laid out (runs_layout.h), and queries were rotated once for each turn. A block has the rows of
  * one turn in shared memory and exchanges them when a part wants others; those of a turn follow each other. Tiles that
  * no query of the block sees do not exist, and in tiles that all see nothing is compared. */
 #include "attend_mma.cuh"
@@ -9,68 +9,6 @@ using namespace reattn_cuda;
 
 namespace
 {
-
-/* Words of a part, as they lie in memory and in the ring of tiles. */
-enum { TOKEN, ROW, COUNT, TILE_AT, TILE_END, TURN, T_MIN, T_END, DIST_MIN, DIST_MAX, WORDS };
-static_assert(sizeof(reattn__cuda_part) == WORDS * sizeof(int), "a part is these words");
-
-/* A thread takes eight pairs of a row; those of a KV head follow each other. */
-template <int KIND> __global__ void turn_keys_kernel(const __grid_constant__ attention a, runs_view r)
-{
-    const int per = a.D / 16, hk = blockIdx.y, list = a.lists > 1 ? hk : 0;
-    const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, row = at / per;
-    if (row >= r.rows[list])
-        return;
-    int token, position;
-    find_row(r, list, (int)row, token, position);
-    turn_pairs<KIND>(a, a.k + ((int64_t)token * a.Hk + hk) * a.D, rotations(a, hk) + (int64_t)position * a.D,
-                     a.k_turned + (hk * a.most + row) * a.D, (int)(at % per) * 8);
-}
-
-/* A warp takes a query row, once for each turn. A row is divided by the same size in all turns, so that its scores can
- * be compared; rows of queries that no run of this turn is for have no position, and are zeros. */
-template <int KIND> __global__ void turn_queries_kernel(const __grid_constant__ attention a, runs_view r)
-{
-    const int lane = threadIdx.x % WARP, half = a.D / 2;
-    const int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP, turn_at = at / a.rows,
-                  row = at % a.rows;
-    if (turn_at >= r.turns_most)
-        return;
-    const int64_t per_head = a.T * a.g, hk = row / per_head, t = row % per_head / a.g;
-    const int list = a.lists > 1 ? (int)hk : 0;
-    if (turn_at >= r.turn_first[list + 1] - r.turn_first[list])
-        return;
-    const reattn__cuda_turn turn = r.turns[r.turn_first[list] + turn_at];
-    const int64_t where = turn.q_pos + t * turn.q_step, position = where < 0 ? -1 : divided(where, turn.q_div);
-    const bool here = position >= 0 && position < r.positions[list];
-    const float *q = a.q + (t * a.H + hk * a.g + row % a.g) * a.D;
-    const float *cs = rotations(a, (int)hk) + (here ? position : 0) * a.D;
-    const float factor = r.q_factor ? r.q_factor[t] : 1.0f;
-    float most = 0, x[4], y[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int p = i * WARP + lane;
-        if (p >= half)
-            break;
-        const int from = pair_first(a, p);
-        const float u = q[from] * factor, w = q[from + pair_step(a, p)] * factor, c = cs[p], s = cs[half + p];
-        most = fmaxf(most, fmaxf(fabsf(u), fabsf(w)));
-        x[i] = u * c - w * s;
-        y[i] = u * s + w * c;
-    }
-    const float size = row_size(warp_max(most));
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int p = i * WARP + lane;
-        if (p >= half)
-            break;
-        const int from = pair_first(a, p);
-        a.q_turned[at * a.D + from] = narrow<KIND>(here ? x[i] / size : 0.0f);
-        a.q_turned[at * a.D + from + pair_step(a, p)] = narrow<KIND>(here ? y[i] / size : 0.0f);
-    }
-    if (lane == 0 && turn_at == 0)
-        a.q_scale[row] = size * (a.scale * LOG2_E);
-}
 
 template <int D, int KIND>
 __global__ void __launch_bounds__(FLASH_THREADS, D == 256 ? 1 : 2)
@@ -195,15 +133,10 @@ template <int D, int KIND> cudaError_t launch(const attention &a, const runs_vie
 {
     typedef flash_shape<D> S;
     constexpr int SHARED = S::TILES + 3 * WORDS * 4;
-    const int64_t threads = a.most * (D / 16), warps = r.turns_most * a.rows;
     cudaError_t code =
         cudaFuncSetAttribute(runs_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)SHARED);
     if (code != cudaSuccess)
         return code;
-    if (threads > 0) /* else no query sees anything */
-        turn_keys_kernel<KIND><<<dim3((unsigned)((threads + 255) / 256), a.Hk), 256, 0, stream>>>(a, r);
-    if (warps > 0)
-        turn_queries_kernel<KIND><<<(unsigned)((warps + 7) / 8), 256, 0, stream>>>(a, r);
     runs_kernel<D, KIND><<<dim3(r.blocks, a.Hk, a.splits), FLASH_THREADS, SHARED, stream>>>(a, r);
     return cudaGetLastError();
 }
