@@ -112,14 +112,15 @@ int check(const reattn__cuda_attend_args *a, reattn_error *err)
 
 int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, reattn_error *err)
 {
-    int device, SMs, major, code = check(args, err);
+    bool wgmma;
+    int device, SMs, code = check(args, err);
     if (code)
         return code;
     cudaError_t found = cudaGetDevice(&device);
     if (found == cudaSuccess)
         found = cudaDeviceGetAttribute(&SMs, cudaDevAttrMultiProcessorCount, device);
     if (found == cudaSuccess)
-        found = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+        found = know_wgmma(device, &wgmma);
     code = failed(found, "looking at the device", err);
     if (code)
         return code;
@@ -128,14 +129,13 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     a->q = args->q, a->cs = args->cs, a->k = (const uint16_t *)args->k, a->v = (const uint16_t *)args->v;
     a->tokens = scope->tokens, a->count = scope->count, a->room = scope->room, a->lists = scope->lists;
     a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most,
-    a->sure = REATTN__MIN(REATTN__MAX(scope->sure, (int64_t)0), args->n),
-    a->original = scope->original;
+    a->sure = REATTN__MIN(REATTN__MAX(scope->sure, (int64_t)0), args->n), a->original = scope->original;
     a->T = args->T, a->n = args->n, a->rows = args->T * args->H, a->type = args->type, a->H = args->H, a->Hk = args->Hk;
     a->g = args->H / args->Hk, a->D = args->D, a->neox = args->neox, a->n_rot = args->n_rot, a->scale = args->scale;
     a->out = args->out, a->lse = args->lse;
     a->out_stride_token = args->out_stride_token, a->out_stride_head = args->out_stride_head;
-    a->wgmma = major == 9 && launches_overlap() && args->T > 1;
-    const int splits = args->T == 1 ? few_splits(*a, SMs) : a->wgmma ? wgmma_attend_splits(*a, SMs) : many_splits(*a, SMs);
+    a->wgmma = wgmma && args->T > 1;
+    const int splits = args->T == 1 ? few_splits(*a, SMs) : wgmma ? wgmma_attend_splits(*a, SMs) : many_splits(*a, SMs);
     a->splits = REATTN__MIN(splits, (int)SPLITS_MAX);
     char *at = (char *)args->work;
     auto take = [&](size_t size) {
@@ -179,7 +179,9 @@ extern "C" int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *s
     if (args->T > 1)
         code = failed(launch_turn(a, on), "rotating keys and queries", err);
     if (code == REATTN_OK)
-        code = failed(args->T == 1 ? launch_few(a, on) : a.wgmma ? launch_many_wgmma(a, on) : launch_many(a, on),
+        code = failed(args->T == 1 ? launch_few(a, on)
+                      : a.wgmma    ? launch_many_wgmma(a, on)
+                                   : launch_many(a, on),
                       "attention", err);
     if (code || (a.wgmma && a.splits == 1))
         return code;

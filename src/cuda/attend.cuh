@@ -26,7 +26,7 @@ struct attention {
     int64_t out_stride_token, out_stride_head;
     uint16_t *q_turned, *k_turned; /* many queries: [Hk][T * g][D], [Hk][most][D] */
     float *q_scale;                /* [Hk][T * g] what a row's scores are to be multiplied with */
-    int wgmma;                     /* 1: many queries take the kernels of sm_90 */
+    bool wgmma;                    /* many queries take the kernels of sm_90 */
     /* Of a plan's runs (runs.cu): a KV head's table of rotations, instead of cs, if lists > 1; and for one query the
      * positions of the scope's keys, and which of them each split takes. */
     const float *const *cs_of;
@@ -149,6 +149,15 @@ int many_splits(const attention &a, int SMs);
 int wgmma_attend_splits(const attention &a, int SMs);
 
 enum { SPLITS_MAX = 1024 };
+
+/* Whether the device and the code for it have wgmma. (Code that waits for its predecessor is for sm_90, too.) */
+static inline cudaError_t know_wgmma(int device, bool *there)
+{
+    int major = 0;
+    const cudaError_t code = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    *there = major == 9 && launches_overlap();
+    return code;
+}
 
 } // namespace reattn_cuda
 

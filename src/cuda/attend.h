@@ -27,7 +27,7 @@ typedef struct reattn__cuda_scope {
 
 typedef struct reattn__cuda_attend_args {
     const float *q;     /* [T][H][D], device, not rotated */
-    const void *k, *v;  /* [tokens][Hk][D], device, of type `type` (reattn__cuda_type) */
+    const void *k, *v;  /* [tokens][Hk][D], device, aligned to 16, of type `type` (reattn__cuda_type) */
     int type, H, Hk, D; /* D 64, 96, 128 or 256 */
     int64_t T, n;       /* queries, tokens held; T <= keys of any list */
     float scale;
@@ -44,7 +44,7 @@ typedef struct reattn__cuda_attend_args {
 } reattn__cuda_attend_args;
 
 size_t reattn__cuda_attend_bytes(const reattn__cuda_attend_args *args);
-/* Queues two kernels for one query, four for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
+/* Queues two kernels for one query, two or three for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
 int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *stream, reattn_error *err);
 
 #ifdef __cplusplus

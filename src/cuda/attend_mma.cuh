@@ -1,4 +1,5 @@
-/* attend_mma.cuh - what the kernels of many queries share: tensor core instructions, and the inner loop of a block of rows over tiles of keys. See attend_many.cu and runs_many.cu. */
+/* attend_mma.cuh - what the kernels of many queries share before sm_90: tensor core instructions, and the inner loop of
+ * a block of rows over tiles of keys. See attend_many.cu and runs_many.cu. */
 #ifndef REATTN_CUDA_ATTEND_MMA_CUH
 #define REATTN_CUDA_ATTEND_MMA_CUH
 

@@ -28,10 +28,7 @@ template <int BN> struct causal_view {
         if (copied)
             asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
-    __device__ __forceinline__ bool hides(int j, int key) const
-    {
-        return tile + key > sees[j];
-    }
+    __device__ __forceinline__ bool hides(int j, int key) const { return tile + key > sees[j]; }
 };
 
 /* Token of key i; past the last one as if the text went on. */

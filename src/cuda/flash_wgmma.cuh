@@ -1,7 +1,6 @@
-/* flash_wgmma.cuh - the inner loop of attention of many queries on sm_90: one warpgroup copies tiles of keys and of values
- * into shared memory, warpgroups of 64 rows each multiply them (wgmma). The scores of the next tile are multiplied
- * while this tile's become weights; weights stay in registers. See attend_wgmma.cu and runs_wgmma.cu.
- */
+/* flash_wgmma.cuh - the inner loop of attention of many queries on sm_90: one warpgroup copies tiles of keys and of
+ * values into shared memory, others of 64 rows each multiply them (wgmma). The scores of the next tile are multiplied
+ * while this tile's become weights; weights stay in registers. See attend_wgmma.cu and runs_wgmma.cu. */
 #ifndef REATTN_CUDA_FLASH_WGMMA_CUH
 #define REATTN_CUDA_FLASH_WGMMA_CUH
 
@@ -16,10 +15,10 @@ namespace reattn_cuda
 constexpr float FUSED_BELOW = 128;
 
 template <int D> struct wide_shape {
-    static constexpr int GROUPS = D == 64 ? 3 : 2;  /* warpgroups that multiply */
-    static constexpr int BM = GROUPS * 64;          /* rows of a block */
-    static constexpr int BN = D == 256 ? 64 : 128;  /* keys of a tile */
-    static constexpr int PIECES = (D + 63) / 64;    /* of 64 values: 128 bytes of a row */
+    static constexpr int GROUPS = D == 64 ? 3 : 2; /* warpgroups that multiply */
+    static constexpr int BM = GROUPS * 64;         /* rows of a block */
+    static constexpr int BN = D == 256 ? 64 : 128; /* keys of a tile */
+    static constexpr int PIECES = (D + 63) / 64;   /* of 64 values: 128 bytes of a row */
     static constexpr int STAGES = D == 64 ? 4 : 2;
     static constexpr int Q_PIECE = BM * 128, PIECE = BN * 128; /* bytes */
     static constexpr int Q_BYTES = PIECES * Q_PIECE, TILE_BYTES = PIECES * PIECE;

@@ -216,7 +216,7 @@ int set_up(const reattn__cuda_runs_args *args, attention *a, size_t *bytes, reat
 
 extern "C" int reattn__cuda_runs_create(reattn__cuda_runs **out, reattn_error *err)
 {
-    int device = 0, major = 0;
+    int device = 0;
     reattn__cuda_runs *r = (reattn__cuda_runs *)calloc(1, sizeof *r);
     if (!r)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
@@ -224,8 +224,7 @@ extern "C" int reattn__cuda_runs_create(reattn__cuda_runs **out, reattn_error *e
     if (found == cudaSuccess)
         found = cudaDeviceGetAttribute(&r->SMs, cudaDevAttrMultiProcessorCount, device);
     if (found == cudaSuccess)
-        found = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    r->wgmma = major == 9 && launches_overlap();
+        found = know_wgmma(device, &r->wgmma);
     if (found == cudaSuccess)
         found = cudaEventCreateWithFlags(&r->uploaded, cudaEventDisableTiming);
     const int code = failed(found, "looking at the device", err);

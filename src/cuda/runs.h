@@ -53,7 +53,7 @@ typedef struct reattn__cuda_runs_args {
 } reattn__cuda_runs_args;
 
 size_t reattn__cuda_runs_scratch(const reattn__cuda_runs_args *args);
-/* Queues two kernels for one query, four for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
+/* Queues two kernels for one query, two or three for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
 int reattn__cuda_runs_attend(const reattn__cuda_runs_args *args, void *stream, reattn_error *err);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 /* runs_many.cu - attention of many queries over a plan's runs: as attend_many.cu, but what a block of rows looks at are
- * the parts that the host laid out (runs_layout.h), and queries were rotated once for each turn. A block has the rows of
- * one turn in shared memory and exchanges them when a part wants others; those of a turn follow each other. Tiles that
- * no query of the block sees do not exist, and in tiles that all see nothing is compared. */
+ * the parts that the host laid out (runs_layout.h), and queries were rotated once for each turn (runs_turn.cu). A block
+ * has the rows of one turn in shared memory and exchanges them when a part wants others; those of a turn follow each
+ * other. Tiles that no query of the block sees do not exist, and in tiles that all see nothing is compared. */
 #include "attend_mma.cuh"
 #include "runs.cuh"
 

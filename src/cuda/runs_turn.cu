@@ -32,8 +32,8 @@ template <int KIND> __device__ void turn_query(const attention &a, const runs_vi
     const int64_t at = thread / lanes, turn_at = at / a.rows;
     const int row = (int)(at % a.rows), per_head = (int)a.T * a.g, hk = row / per_head, t = row % per_head / a.g;
     const int list = a.lists > 1 ? hk : 0;
-    const bool there = turn_at < r.turns_most && turn_at < r.turn_first[list + 1] - r.turn_first[list] &&
-                       first < a.D / 2;
+    const bool there =
+        turn_at < r.turns_most && turn_at < r.turn_first[list + 1] - r.turn_first[list] && first < a.D / 2;
     float u[8], w[8], most = 0;
     bool here = false;
     if (there) {

@@ -63,9 +63,7 @@ template <int BN> struct parts_view {
             q_phase ^= 1;
         }
     }
-    __device__ __forceinline__ void meet_values() const
-    {
-    }
+    __device__ __forceinline__ void meet_values() const {}
     __device__ __forceinline__ bool hides(int j, int key) const
     {
         return key < lo[j] || key >= hi[j];

@@ -12,8 +12,8 @@ namespace reattn_cuda
  * copy engine, `piece` bytes apart. */
 __device__ __forceinline__ uint64_t turned_matrix(const void *p, int piece)
 {
-    return (uint64_t)((shared_address(p) & 0x3ffff) >> 4) | (uint64_t)(piece >> 4) << 16 |
-           (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
+    return (uint64_t)((shared_address(p) & 0x3ffff) >> 4) | (uint64_t)(piece >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 |
+           1ull << 62;
 }
 
 /* Until at most N groups of products are under way. */
@@ -40,7 +40,7 @@ template <int N> __device__ __forceinline__ void wgmma_wait_until()
 
 #define REATTN_SHARED(n, type, regs, list, a_at, b_at, p_at)                                                           \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_at ", 0;\n"                                                   \
-                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " " regs ", %" #a_at ", %" #b_at     \
+                 "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " " regs ", %" #a_at ", %" #b_at      \
                  ", p, 1, 1, 0, 0;\n}"                                                                                 \
                  : list                                                                                                \
                  : "l"(a), "l"(b), "r"(add))
