@@ -32,7 +32,7 @@ template <int BN> struct causal_view {
 };
 
 /* Token of key i; past the last one as if the text went on. */
-__device__ __forceinline__ int token_of(const attention &a, int hk, int count, int i)
+[[maybe_unused]] __device__ __forceinline__ int token_of(const attention &a, int hk, int count, int i)
 {
     return i < count ? scope_token(a, hk, i) : scope_token(a, hk, count - 1) + i - (count - 1);
 }

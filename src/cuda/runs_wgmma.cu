@@ -14,30 +14,30 @@ struct maps {
     CUtensorMap q, k, v;
 };
 
-/* Goes along a block's parts, from tile to tile. */
+/* A thread that goes along a block's parts, from tile to tile. */
 struct part_walk {
     const reattn__cuda_part *parts;
     reattn__cuda_part part;
     int at;
-    __device__ __forceinline__ void open(const reattn__cuda_part *all, int begin, int end, int tile)
-    {
-        parts = all;
-        for (int last = end - 1; begin < last;) { /* the last part that begins no later */
-            const int middle = (begin + last + 1) / 2;
-            if (parts[middle].tile <= tile)
-                begin = middle;
-            else
-                last = middle - 1;
-        }
-        at = begin;
-        part = parts[at];
-    }
-    __device__ __forceinline__ void go_to(int tile)
-    {
-        if (tile >= part.tile_end)
-            part = parts[++at];
-    }
 };
+/* Parts begin .. end - 1: the last that begins no later than the tile. */
+[[maybe_unused]] __device__ __forceinline__ part_walk walk_from(const reattn__cuda_part *parts, int begin, int end,
+                                                                int tile)
+{
+    for (int last = end - 1; begin < last;) {
+        const int middle = (begin + last + 1) / 2;
+        if (parts[middle].tile <= tile)
+            begin = middle;
+        else
+            last = middle - 1;
+    }
+    return {parts, parts[begin], begin};
+}
+[[maybe_unused]] __device__ __forceinline__ void walk_to(part_walk &w, int tile)
+{
+    if (tile >= w.part.tile_end)
+        w.part = w.parts[++w.at];
+}
 
 /* Which keys of a tile a thread's rows see: row(j) those from lo[j] to hi[j] - 1. */
 template <int BN> struct parts_view {
@@ -98,11 +98,11 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
         part_walk walk;
         ring_place<S::STAGES> at = {0, 1}, last = at;
         if (begin < end && threadIdx.x % WARP == 0 && threadIdx.x < 2 * WARP)
-            walk.open(r.parts, part_begin, part_end, begin);
+            walk = walk_from(r.parts, part_begin, part_end, begin);
         if (threadIdx.x == 0) {
             int turn = -1;
             for (int tile = begin; tile < end; tile++, at.next()) {
-                walk.go_to(tile);
+                walk_to(walk, tile);
                 const reattn__cuda_part &p = walk.part;
                 if (p.turn != turn) {
                     if (turn >= 0) /* all keys so far have been multiplied */
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(wide_shape<D>::THREADS, 1)
             }
         } else if (threadIdx.x == WARP) {
             for (int tile = begin; tile < end; tile++, at.next()) {
-                walk.go_to(tile);
+                walk_to(walk, tile);
                 barrier_wait(&bar.v_empty[at.stage], at.phase);
                 barrier_expect(&bar.v_full[at.stage], S::TILE_BYTES);
                 for (int i = 0; i < S::PIECES; i++)
