@@ -32,7 +32,7 @@ PATHS = {"auto": 0, "mma": 1, "wgmma": 2, "brute": 3}
 class Keys(ctypes.Structure):
     _fields_ = [("k", ctypes.c_void_p), ("M", ctypes.c_int64), ("stride_key", ctypes.c_int64),
                 ("stride_head", ctypes.c_int64), ("capacity", ctypes.c_int64), ("index", ctypes.c_void_p),
-                ("type", ctypes.c_int), ("Hk", ctypes.c_int), ("D", ctypes.c_int), ("plane", ctypes.c_int)]
+                ("type", ctypes.c_int), ("Hk", ctypes.c_int), ("D", ctypes.c_int), ("plane", ctypes.c_int), ("far", ctypes.c_void_p)]
 
 
 class Args(ctypes.Structure):

@@ -48,12 +48,13 @@ class Params(ctypes.Structure):
                 ("recall_type", ctypes.c_int), ("recall_when", ctypes.c_int), ("positions", ctypes.c_int),
                 ("type_k", ctypes.c_int), ("type_v", ctypes.c_int), ("ctx_limit", ctypes.c_int64),
                 ("mem_limit", ctypes.c_int64), ("n_threads", ctypes.c_int), ("flash", ctypes.c_int),
-                ("engine", ctypes.c_int), ("preset", ctypes.c_int), ("clex", ctypes.c_char * 256)]
+                ("engine", ctypes.c_int), ("store", ctypes.c_int), ("preset", ctypes.c_int), ("clex", ctypes.c_char * 256)]
 
 
 class ContextArgs(ctypes.Structure):
     _fields_ = [("layers", ctypes.POINTER(Layer)), ("n_layer", ctypes.c_int), ("params", ctypes.POINTER(Params)),
-                ("policy", ctypes.c_int), ("type", ctypes.c_int), ("plane", ctypes.c_int), ("capacity", ctypes.c_int64)]
+                ("policy", ctypes.c_int), ("type", ctypes.c_int), ("plane", ctypes.c_int), ("capacity", ctypes.c_int64),
+                ("host", ctypes.c_int)]
 
 
 class Tensor(ctypes.Structure):

@@ -1,5 +1,6 @@
 /* A layer's whole step on a CUDA device: plans equal those of the CPU's policies over the same stored values, exactly;
- * attention is near the scalar law, at most twice as far as a plain version in 16 bits. Skipped (77) without a CUDA
+ * attention is near the scalar law, at most twice as far as a plain version in 16 bits; with keys and values on the host the
+ * same bits come out. Skipped (77) without a CUDA
  * build or without a device. REATTN_TEST_CASES sets how many random sessions. */
 #include "test_util.h"
 
@@ -33,7 +34,7 @@ typedef struct world {
     void *state;
     reattn__store *store;
     reattn__plan plan;
-    reattn__cuda_context *cuda;
+    reattn__cuda_context *cuda, *far; /* far: with keys and values on the host; NULL under full */
     float factors[128];
     float *q, *k, *v; /* [cap][H][D], [cap][Hk][D] of all tokens, as the stores hold them */
     int64_t n, cap, rows;
@@ -71,6 +72,7 @@ static void world_open(world *w, test_rng *rng)
     reattn_session_params *p = &w->params;
     *p = reattn_session_params_default();
     p->keep = test_int(rng, 0, 40);
+    p->chunk = 300;
     p->local_per = test_one_in(rng, 3);
     p->local = test_one_in(rng, 4) ? test_int(rng, 512, 700) : test_int(rng, 1, 200);
     p->recall_from = test_one_in(rng, 3) ? test_int(rng, 0, 600) : 0;
@@ -88,8 +90,11 @@ static void world_open(world *w, test_rng *rng)
     assert_int_equal(reattn__store_create(&w->layer, 1, REATTN_F32, REATTN_F32, 0, &w->store, &err), 0);
     if (w->policy->create)
         assert_int_equal(w->policy->create(p, &w->layer, 1, &w->state, &err), 0);
-    reattn__cuda_context_args args = {&w->layer, 1, p, w->policy_number, w->type, w->plane, w->cap};
+    reattn__cuda_context_args args = {&w->layer, 1, p, w->policy_number, w->type, w->plane, w->cap, 0};
     if (reattn__cuda_context_create(&args, &w->cuda, &err))
+        fail_msg("%s", err.msg);
+    args.host = 1;
+    if (w->policy_number != REATTN__CUDA_FULL && reattn__cuda_context_create(&args, &w->far, &err))
         fail_msg("%s", err.msg);
     w->q = test_floats(w->cap * H * D);
     w->k = test_floats(w->cap * Hk * D);
@@ -103,6 +108,7 @@ static void world_close(world *w)
     reattn__plan_free(&w->plan);
     reattn__store_free(w->store);
     reattn__cuda_context_free(w->cuda);
+    reattn__cuda_context_free(w->far);
     free(w->q), free(w->k), free(w->v);
 }
 
@@ -145,14 +151,14 @@ static reattn__cuda_tensor tensor_of(const world *w, test_rng *rng, const float 
     return t;
 }
 
-static void check_plan(const world *w, bool decode)
+static void check_plan(const world *w, const reattn__cuda_context *context, bool decode)
 {
     reattn_error err = {0, ""};
     reattn_span *got = malloc(sizeof *got * 5000);
     assert_non_null(got);
     for (int i = 0; i < w->plan.n_list; i++) {
         int64_t n_span, n_scope, want = 0;
-        if (reattn__cuda_spans(w->cuda, 0, i, got, 5000, &n_span, &n_scope, NULL, &err))
+        if (reattn__cuda_spans((reattn__cuda_context *)context, 0, i, got, 5000, &n_span, &n_scope, NULL, &err))
             fail_msg("%s", err.msg);
         for (int64_t r = 0; r < w->plan.lists[i].n; r++)
             want += w->plan.lists[i].runs[r].count;
@@ -161,10 +167,10 @@ static void check_plan(const world *w, bool decode)
             same = got[r].first == w->plan.spans[i][r].first && got[r].count == w->plan.spans[i][r].count;
         if (!same)
             fail_msg("list %d of %d, n %" PRId64 " G %" PRId64 " L %" PRId64 " k %" PRId64 " m %" PRId64 " R %" PRId64
-                     " vote %d decode %d flavour %d: %" PRId64 " spans, %" PRId64 " keys; the CPU has %" PRId64
+                     " vote %d decode %d flavour %d far %d: %" PRId64 " spans, %" PRId64 " keys; the CPU has %" PRId64
                      ", %" PRId64,
                      i, w->plan.n_list, w->n, w->params.keep, w->params.local, w->params.recall_k, w->params.recall_max,
-                     w->params.recall_window, w->params.recall_vote, decode, (int)w->flavour, n_span, n_scope,
+                     w->params.recall_window, w->params.recall_vote, decode, (int)w->flavour, context == w->far, n_span, n_scope,
                      w->plan.n_spans[i], want);
     }
     free(got);
@@ -266,6 +272,28 @@ static void check_attention(world *w, test_rng *rng, int64_t T, const float *out
     w->rows += c.count * w->layer.H;
 }
 
+/* The same step with keys and values on the host: the same plan and the same bits; raw [bytes] is what the other gave. */
+static void step_far(const world *w, const reattn__cuda_step_args *step, const float *raw, size_t bytes)
+{
+    reattn_error err = {0, ""};
+    reattn__cuda_step_args args = *step;
+    float *got = malloc(bytes);
+    assert_non_null(got);
+    args.out = on_device(NULL, bytes);
+    if (reattn__cuda_step(w->far, &args, NULL, &err) || reattn__cuda_check(w->far, NULL, &err))
+        fail_msg("%s", err.msg);
+    check_plan(w, w->far, args.decode);
+    assert_int_equal(cudaMemcpy(got, args.out, bytes, cudaMemcpyDeviceToHost), cudaSuccess);
+    for (size_t i = 0; i < bytes / sizeof *raw; i++)
+        if (memcmp(raw + i, got + i, sizeof *raw))
+            fail_msg("T %" PRId64 " n %" PRId64 " H %d Hk %d D %d lists %d positions %d policy %d flavour %d: value %zu is %g "
+                     "with keys and values on the host, %g with those on the device",
+                     args.T, w->n, w->layer.H, w->layer.Hk, w->layer.D, w->plan.n_list, w->params.positions,
+                     w->policy_number, (int)w->flavour, i, (double)got[i], (double)raw[i]);
+    free(got);
+    cudaFree(args.out);
+}
+
 /* Appends T random tokens here and there, plans, attends, compares. */
 static void world_step(world *w, test_rng *rng, int64_t T, bool decode)
 {
@@ -306,9 +334,11 @@ static void world_step(world *w, test_rng *rng, int64_t T, bool decode)
     if (reattn__cuda_check(w->cuda, NULL, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(reattn__cuda_length(w->cuda, 0), w->n);
-    check_plan(w, decode);
+    check_plan(w, w->cuda, decode);
     float *raw = malloc(bytes), *out = test_floats(T * H * D);
     assert_int_equal(cudaMemcpy(raw, args.out, bytes, cudaMemcpyDeviceToHost), cudaSuccess);
+    if (w->far)
+        step_far(w, &args, raw, bytes);
     for (int64_t i = 0; i < T * H * D; i++)
         out[i] = raw[i / D / H * args.out_stride_token + i / D % H * args.out_stride_head + i % D];
     check_attention(w, rng, T, out);
@@ -323,6 +353,8 @@ static void world_rewind(world *w, int64_t n)
     if (w->policy->forget)
         w->policy->forget(w->state, n);
     assert_int_equal(reattn__cuda_rewind(w->cuda, n, &err), REATTN_OK);
+    if (w->far)
+        assert_int_equal(reattn__cuda_rewind(w->far, n, &err), REATTN_OK);
     w->n = n;
 }
 
@@ -378,14 +410,25 @@ static void test_long_decode(void **state)
 
 /* -------------------------------------------------------------------------------------------- store, errors ---- */
 
+/* Pages that were pinned part by part are no one stretch to cudaMemcpy. */
+static void copy_bytes(const reattn__cuda_array *a, void *to, const void *from, size_t bytes)
+{
+    if (a->where == REATTN__CUDA_ON_HOST_PINNED)
+        memcpy(to, from, bytes);
+    else
+        assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), cudaSuccess);
+}
+
 static void test_arrays(void **state)
 {
     (void)state;
     reattn_error err = {0, ""};
-    for (int way = 0; way < 2; way++) {
-        reattn__cuda_array a = {0}; /* as it is, it grows by copying */
-        if (way == 0)
-            assert_int_equal(reattn__cuda_array_open(&a, (size_t)1 << 40, &err), REATTN_OK);
+    static const int where[] = {REATTN__CUDA_ON_DEVICE, REATTN__CUDA_ON_HOST, REATTN__CUDA_ON_HOST_PINNED,
+                                REATTN__CUDA_ON_DEVICE, REATTN__CUDA_ON_HOST};
+    for (int way = 0; way < 5; way++) {
+        reattn__cuda_array a = {.where = where[way]}; /* as it is, it grows by copying */
+        if (way < 3)
+            assert_int_equal(reattn__cuda_array_open(&a, where[way], (size_t)1 << 40, &err), REATTN_OK);
         size_t held = 0;
         void *first = NULL;
         for (size_t bytes = 1000; bytes < (size_t)200 << 20; bytes *= 3) {
@@ -398,9 +441,9 @@ static void test_arrays(void **state)
             uint8_t *got = malloc(bytes);
             for (size_t i = held; i < bytes; i++)
                 got[i] = (uint8_t)(i * 7 + i / 1000);
-            assert_int_equal(cudaMemcpy((uint8_t *)a.at + held, got + held, bytes - held, cudaMemcpyHostToDevice), 0);
+            copy_bytes(&a, (uint8_t *)a.at + held, got + held, bytes - held);
             memset(got, 0, bytes);
-            assert_int_equal(cudaMemcpy(got, a.at, bytes, cudaMemcpyDeviceToHost), 0);
+            copy_bytes(&a, got, a.at, bytes);
             for (size_t i = 0; i < bytes; i++)
                 if (got[i] != (uint8_t)(i * 7 + i / 1000))
                     fail_msg("byte %zu of %zu was lost", i, bytes);
@@ -419,7 +462,7 @@ static void test_errors(void **state)
     reattn__layer layer = {4, 2, 64, 64, 0.125f, {REATTN_ROPE_NEOX, 64, 0, 10000, 1, 0, 1, 32, 1, NULL}};
     reattn_session_params p = reattn_session_params_default();
     p.keep = 4, p.local = 32, p.recall_max = 4, p.recall_span = 32, p.local_per = REATTN_LOCAL_PER_STEP;
-    reattn__cuda_context_args args = {&layer, 1, &p, REATTN__CUDA_REATTENTION, REATTN__CUDA_F16, 0, 100};
+    reattn__cuda_context_args args = {&layer, 1, &p, REATTN__CUDA_REATTENTION, REATTN__CUDA_F16, 0, 100, 0};
     reattn__cuda_context *c = NULL;
 #define REFUSED(field, value, code)                                                                                    \
     do {                                                                                                               \
@@ -491,13 +534,73 @@ static void test_errors(void **state)
     reattn__cuda_context_free(c);
 }
 
+/* ------------------------------------------------------------------------------------------------- far --------- */
+
+/* What stays chosen comes over the bus once; limits are those of the host's memory. */
+static void test_far(void **state)
+{
+    (void)state;
+    enum { H = 4, Hk = 2, D = 64, T = 32, N = 40 * T };
+    reattn_error err = {0, ""};
+    test_rng rng = {test_seed()};
+    reattn__layer layer = {H, Hk, D, D, 0.125f, {REATTN_ROPE_NEOX, D, 0, 10000, 1, 0, 1, 32, 1, NULL}};
+    reattn_session_params p = reattn_session_params_default();
+    p.keep = 4, p.local = T, p.chunk = T, p.recall_max = 8, p.recall_span = 16;
+    reattn__cuda_context_args args = {&layer, 1, &p, REATTN__CUDA_FULL, REATTN__CUDA_F16, 0, 4096, 1};
+    reattn__cuda_context *c = NULL;
+    uint64_t scored, brought, after, host = 0, far, device;
+    for (int policy = REATTN__CUDA_FULL; policy <= REATTN__CUDA_GIVEN; policy++) {
+        args.policy = policy;
+        assert_int_equal(reattn__cuda_context_create(&args, &c, &err), REATTN_E_UNSUPPORTED);
+        assert_non_null(strstr(err.msg, "store"));
+    }
+    args.policy = REATTN__CUDA_REATTENTION;
+    p.mem_limit = 2 * 2 * Hk * D * N;
+    assert_int_equal(reattn__cuda_context_create(&args, &c, &err), REATTN_OK);
+    float *rows = test_floats(T * H * D), *x[3];
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < T * H * D; j++)
+            rows[j] = test_normal(&rng);
+        x[i] = on_device(rows, sizeof *rows * T * H * D);
+    }
+    float *out = on_device(NULL, sizeof *rows * T * H * D);
+    reattn__cuda_step_args step = {
+        .T = T, .q = {x[0], 0, H * D, D}, .k = {x[1], 0, Hk * D, D}, .v = {x[2], 0, Hk * D, D}, .out = out};
+    for (int i = 0; i < N / T; i++)
+        assert_int_equal(reattn__cuda_step(c, &step, NULL, &err), REATTN_OK);
+    assert_int_equal(reattn__cuda_check(c, NULL, &err), REATTN_OK);
+    assert_int_equal(reattn__cuda_reserve(c, N + 1, NULL, &err), REATTN_E_LIMIT);
+    assert_int_equal(reattn__cuda_length(c, 0), N);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(reattn__cuda_traffic(c, 0, &scored, &brought, NULL, &err), REATTN_OK);
+        assert_true(scored > 0 && brought > 0);
+        assert_int_equal(reattn__cuda_rewind(c, N - T, &err), REATTN_OK);
+        assert_int_equal(reattn__cuda_step(c, &step, NULL, &err), REATTN_OK); /* it chooses as it did */
+        assert_int_equal(reattn__cuda_traffic(c, 0, &scored, &after, NULL, &err), REATTN_OK);
+        assert_int_equal(after, brought);
+    }
+    assert_int_equal(reattn__cuda_rewind(c, N / 2, &err), REATTN_OK);
+    for (int i = 0; i < N / 2 / T; i++)
+        assert_int_equal(reattn__cuda_step(c, &step, NULL, &err), REATTN_OK);
+    assert_int_equal(reattn__cuda_check(c, NULL, &err), REATTN_OK);
+    device = reattn__cuda_context_bytes(c, &host);
+    assert_true(host >= (uint64_t)p.mem_limit && device > 0);
+    assert_true(reattn__cuda_bytes_for(&args, 0, N, &far) < device);
+    assert_int_equal(far, p.mem_limit);
+    for (int i = 0; i < 3; i++)
+        cudaFree(x[i]);
+    cudaFree(out);
+    free(rows);
+    reattn__cuda_context_free(c);
+}
+
 int main(void)
 {
     if (reattn__cuda_devices() == 0) {
         puts("skipped: no CUDA device");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_errors), cmocka_unit_test(test_arrays),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_errors), cmocka_unit_test(test_arrays), cmocka_unit_test(test_far),
                                        cmocka_unit_test(test_sessions), cmocka_unit_test(test_long_decode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -129,6 +129,33 @@ static void rewinds(reattn_model *model, const char *policy, const float *all, i
     free(again);
 }
 
+/* With keys and values on the host the same bits come out, after rewinding too. */
+static void far(reattn_model *model, const char *policy, const float *all, int n, int n_vocab)
+{
+    reattn_error err = {0};
+    reattn_memory there, here;
+    reattn_session *s = session_of(model, policy, REATTN_ENGINE_AUTO);
+    reattn_session_params p = *reattn_session_get_params(s);
+    reattn_session_free(s);
+    float *again = test_floats(n);
+    assert_int_equal(reattn_session_memory(model, &p, 100000, &there, &err), REATTN_OK);
+    p.store = REATTN_STORE_HOST;
+    assert_int_equal(reattn_session_memory(model, &p, 100000, &here, &err), REATTN_OK);
+    assert_true(here.device_bytes_per_1000 < there.device_bytes_per_1000 && here.device_bytes < there.device_bytes &&
+                here.bytes_per_1000 > there.bytes_per_1000 && here.store_bytes > there.store_bytes);
+    if (reattn_session_create(model, &p, &s, &err))
+        fail_msg("%s", err.msg);
+    assert_non_null(s->engine);
+    run(s, 0, again, n_vocab);
+    assert_memory_equal(again, all, (size_t)n * sizeof *all);
+    if (reattn_session_rewind(s, 192, &err))
+        fail_msg("%s", err.msg);
+    run(s, 192, again, n_vocab);
+    assert_memory_equal(again, all, (size_t)n * sizeof *all);
+    reattn_session_free(s);
+    free(again);
+}
+
 /* A method on both engines, and rewinding on the device. */
 static void same_method(reattn_model *model, const char *policy, double allowed, int n, int n_vocab)
 {
@@ -220,8 +247,10 @@ static void check_form(const char *path, const char *name, int layers, int flash
         assert_true(test_difference(there, copied, n) <
                     1); /* finite, and the same in kind: later layers may recall others */
         rewinds(model, "reattention", there, n, n_vocab);
+        far(model, "reattention", there, n, n_vocab);
         logits_of(model, "streaming", REATTN_ENGINE_CPU, NULL, copied, n_vocab);
         logits_of(model, "streaming", REATTN_ENGINE_AUTO, NULL, there, n_vocab);
+        far(model, "streaming", there, n, n_vocab);
         assert_true(test_difference(there, copied, n) <= 2 * theirs);
         if (flash == REATTN_FLASH_AUTO)
             same_methods(model, 2 * theirs, n, n_vocab);

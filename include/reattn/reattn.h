@@ -151,6 +151,9 @@ typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL }
 typedef enum reattn_preset { REATTN_PRESET_DEFAULT = 0, REATTN_PRESET_PAPER } reattn_preset;
 /* AUTO: a layer's attention runs on the GPU that the layer lies on, if the engine has it there; CPU: always on the CPU. */
 typedef enum reattn_engine { REATTN_ENGINE_AUTO = 0, REATTN_ENGINE_CPU } reattn_engine;
+/* AUTO: keys and values are where their layer attends; HOST: of layers that attend on a GPU, too, they are in the host's
+ * memory, and what a step needs of them comes over the bus. */
+typedef enum reattn_store { REATTN_STORE_AUTO = 0, REATTN_STORE_HOST } reattn_store;
 typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH_OFF } reattn_flash;
 
 /* How a session attends. Bounds and defaults of every field: reattn_option_table. */
@@ -181,10 +184,11 @@ typedef struct reattn_session_params {
     int positions;         /* reattn_positions */
     int type_k, type_v;    /* reattn_dtype of the store */
     int64_t ctx_limit;     /* most tokens a session may hold; 0 = no limit */
-    int64_t mem_limit;     /* most bytes its store may take; 0 = no limit */
+    int64_t mem_limit;     /* most bytes its keys and values may take, where they are; 0 = no limit */
     int n_threads;         /* 0 = all cores */
     int flash;             /* libllama's own flash attention under the policy native: reattn_flash */
     int engine;            /* reattn_engine */
+    int store;             /* reattn_store */
     int preset;            /* reattn_preset; says what was asked for: reattn_option_set changes the fields above */
     char clex[256];        /* GGUF file with the trained numbers of clex; "" = the model's own file */
 } reattn_session_params;
@@ -237,10 +241,11 @@ REATTN_API bool reattn_policy_drops(const char *name);
 
 /* Bytes that a session takes, before it takes them. */
 typedef struct reattn_memory {
-    uint64_t store_bytes;    /* K and V of n_tokens */
+    uint64_t store_bytes;    /* K and V of n_tokens in the host's memory */
     uint64_t scratch_bytes;  /* buffers of a step; does not grow with the text */
     uint64_t bytes_per_1000; /* store bytes per 1000 tokens */
-    uint64_t device_bytes, device_bytes_per_1000; /* the same of layers that attend on a GPU, which the above leave out */
+    uint64_t device_bytes, device_bytes_per_1000; /* the same on a GPU, of layers that attend there: with REATTN_STORE_HOST
+                                                     what is kept there beside K and V */
 } reattn_memory;
 REATTN_API int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
                                      reattn_memory *out, reattn_error *err);

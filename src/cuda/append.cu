@@ -14,11 +14,15 @@ struct task {
     reattn__cuda_tensor q, k, v;
     int64_t T, n, forget;
     int H, Hk, D, type, number;
-    uint16_t *k_out, *v_out; /* of token n on */
+    uint16_t *k_out, *v_out;   /* of token n on */
+    uint16_t *k_near, *v_near; /* of a tier, or NULL */
+    unsigned ring, keep;       /* of it */
     float *q_out, *remember;
     int *bad;
     /* the window */
-    const uint16_t *keys; /* of the middle */
+    const uint16_t *keys; /* of the middle; or, if wrap is not 0, where token t is in row t % wrap */
+    int64_t first;        /* token of the middle */
+    unsigned wrap;
     const float *x;
     reattn_hit *hits;
     int64_t rows, skip, from, upto;
@@ -54,7 +58,13 @@ __device__ void copy_rows(const task &s)
         read(what == 1 ? s.q : what == 2 ? s.k : s.v, t, row % heads, s.D, lane, x);
         float *q = s.q_out + (int64_t)row * s.D;
         float *also = what == 1 && s.remember && t >= s.forget ? s.remember + (row - s.forget * s.H) * s.D : NULL;
-        uint16_t *kv = (what == 2 ? s.k_out : s.v_out) + (int64_t)row * s.D;
+        uint16_t *kv = (what == 2 ? s.k_out : s.v_out) + (int64_t)row * s.D, *near = NULL, *first = NULL;
+        if (what != 1 && s.k_near) {
+            const unsigned token = (unsigned)(s.n + t), head = (unsigned)(row % heads);
+            uint16_t *rows = what == 2 ? s.k_near : s.v_near;
+            near = rows + ((int64_t)(token % s.ring) * s.Hk + head) * s.D;
+            first = token < s.keep ? rows + ((int64_t)(s.ring + token) * s.Hk + head) * s.D : NULL;
+        }
         bool bad = false;
 #pragma unroll
         for (int j = 0; j < PER; j++) {
@@ -75,6 +85,10 @@ __device__ void copy_rows(const task &s)
                 bits = 0;
             }
             kv[d] = bits;
+            if (near)
+                near[d] = bits;
+            if (first)
+                first[d] = bits;
         }
         if (bad) {
             *s.bad = 4 * s.number + what;
@@ -83,10 +97,16 @@ __device__ void copy_rows(const task &s)
     }
 }
 
+/* Where a key of the middle is, in rows. */
+__device__ __forceinline__ int64_t row_of(const task &s, int64_t key)
+{
+    return s.wrap ? (unsigned)(s.first + key) % s.wrap : key;
+}
+
 /* As `law` in scan.cuh: float64, in order of d. */
 __device__ double score_of(const task &s, const float *q, int hk, int64_t key)
 {
-    const uint4 *k = (const uint4 *)(s.keys + (key * s.Hk + hk) * s.D);
+    const uint4 *k = (const uint4 *)(s.keys + (row_of(s, key) * s.Hk + hk) * s.D);
     double sum = 0.0;
 #pragma unroll 1
     for (int d = 0; d < s.D; d += 32, k += 4) {
@@ -106,7 +126,7 @@ __device__ double score_of(const task &s, const float *q, int hk, int64_t key)
 /* The same by a whole warp: products side by side, they are exact in float64; then their sum in order. */
 __device__ double score_together(const task &s, const float *q, int hk, int64_t key, double *products, int lane)
 {
-    const int64_t row = (key * s.Hk + hk) * s.D;
+    const int64_t row = (row_of(s, key) * s.Hk + hk) * s.D;
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < D_MAX / WARP; i++) {
@@ -181,12 +201,18 @@ extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stre
     s.H = a->H, s.Hk = l->Hk, s.D = l->D, s.type = l->type, s.number = a->number;
     s.k_out = (uint16_t *)l->k.at + l->n * l->Hk * l->D;
     s.v_out = (uint16_t *)l->v.at + l->n * l->Hk * l->D;
+    if (a->tier) {
+        s.k_near = (uint16_t *)a->tier->k, s.v_near = (uint16_t *)a->tier->v;
+        s.ring = (unsigned)a->tier->ring, s.keep = (unsigned)a->tier->keep;
+    }
     s.q_out = a->q_out, s.remember = a->remember, s.bad = a->bad, s.top_k = a->top_k;
     const int64_t rows = a->T * (2 * l->Hk + a->H);
     s.copy_blocks = (unsigned)REATTN__MIN((rows + WARPS - 1) / WARPS, (int64_t)1024);
     unsigned blocks = s.copy_blocks;
     if (a->window && a->window->n > 0 && a->upto > a->window->upto) {
         s.keys = (const uint16_t *)l->k.at + l->first * l->Hk * l->D;
+        if (a->tier && l->first + a->window->upto >= a->tier->from) /* they are near */
+            s.keys = (const uint16_t *)a->tier->k, s.first = l->first, s.wrap = (unsigned)a->tier->ring;
         s.x = a->window->x, s.hits = a->window->hits, s.rows = a->window->n * a->H, s.skip = a->skip;
         s.from = a->window->upto, s.upto = a->upto;
         blocks += (unsigned)((s.rows + WARPS - 1) / WARPS);

@@ -130,6 +130,7 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     a->tokens = scope->tokens, a->count = scope->count, a->room = scope->room, a->lists = scope->lists;
     a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most,
     a->sure = REATTN__MIN(REATTN__MAX(scope->sure, (int64_t)0), args->n), a->original = scope->original;
+    a->positions = scope->positions;
     a->T = args->T, a->n = args->n, a->rows = args->T * args->H, a->type = args->type, a->H = args->H, a->Hk = args->Hk;
     a->g = args->H / args->Hk, a->D = args->D, a->neox = args->neox, a->n_rot = args->n_rot, a->scale = args->scale;
     a->out = args->out, a->lse = args->lse;

@@ -18,6 +18,7 @@ extern "C" {
 typedef struct reattn__cuda_scope {
     const int32_t *tokens; /* [lists][room], device; or NULL */
     const int32_t *count;  /* [lists], device; or NULL with tokens */
+    const int32_t *positions; /* [lists][room], device; or NULL: those of an `original` scope are `tokens` */
     int64_t room, head, skip;
     int64_t most; /* no list has more keys */
     int64_t sure; /* so many last tokens are in all of them: it does no harm to be wrong */

@@ -16,7 +16,7 @@ template <int KIND> __device__ void turn_key(const attention &a, int hk, int64_t
     const int64_t token = scope_token(a, hk, (int)i);
     float u[8], w[8];
     read_pairs<KIND>(a, a.k + (token * a.Hk + hk) * a.D, first, u, w);
-    rotate_pairs(a, a.cs + (a.original ? token : i) * a.D + first, u, w);
+    rotate_pairs(a, a.cs + (a.original ? key_position(a, hk, (int)i) : i) * a.D + first, u, w);
     write_pairs<KIND>(a, a.k_turned + (hk * a.most + i) * a.D, first, u, w);
 }
 

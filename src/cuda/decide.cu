@@ -158,6 +158,8 @@ __device__ void brute_row(const search &s, int64_t row, double *q)
     }
     if (threadIdx.x < WARP)
         top.write(s.hits + out * s.top_k, s.top_k, lane);
+    if (threadIdx.x == 0 && s.far)
+        atomicAdd(s.far, (unsigned long long)s.M);
 }
 
 __global__ void __launch_bounds__(THREADS) brute_kernel(search s)
@@ -176,7 +178,8 @@ union work { /* candidates are forgotten once their keys are known */
     long long score[2]; /* rank_of() */
 };
 
-/* What decide_kernel keeps of a row: so many candidates, and twice as many of their keys. */
+/* What decide_kernel keeps of a row: so many candidates, and twice as many of their keys. And for each warp, if keys are
+ * far, some of those, each a bit longer than it is, so that lanes read different banks. */
 template <int W> struct room {
     static constexpr int CANDIDATES = W == 1 ? 224 : 1280, KEYS = CANDIDATES * 2, GROUPS = THREADS / WARP / W;
     static size_t bytes(size_t query)
@@ -184,6 +187,45 @@ template <int W> struct room {
         return GROUPS * (CANDIDATES * sizeof(work) + KEYS * sizeof(int) + query);
     }
 };
+enum { FETCHED = 16, FETCHES = 8 };
+__host__ __device__ constexpr int fetched_pitch(int D)
+{
+    return D / 8 + 1; /* of 16 bytes */
+}
+size_t fetched_bytes(const search &s)
+{
+    return s.far ? (size_t)(THREADS / WARP) * FETCHED * fetched_pitch(s.D) * 16 : 0;
+}
+
+/* Scores of keys that are far, for a group of W warps: a warp fetches some whole keys, 16 bytes a lane, many on their
+ * way, then each lane scores one. */
+template <int W>
+__device__ void score_far(const search &s, const double *q, int hk, const int *pos, int n, uint4 *here, long long *score)
+{
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP % W, pieces = s.D / 8, pitch = fetched_pitch(s.D);
+    for (int base = warp * FETCHED; base < n; base += W * FETCHED) {
+        const int m = min(n - base, (int)FETCHED), all = m * pieces;
+        for (int i = lane; i < all; i += FETCHES * WARP) {
+            uint4 x[FETCHES];
+#pragma unroll
+            for (int j = 0; j < FETCHES; j++) {
+                const int p = i + j * WARP;
+                if (p < all)
+                    x[j] = __ldg(key_at(s, hk, pos[base + p / pieces]) + p % pieces);
+            }
+#pragma unroll
+            for (int j = 0; j < FETCHES; j++) {
+                const int p = i + j * WARP;
+                if (p < all)
+                    here[p / pieces * pitch + p % pieces] = x[j];
+            }
+        }
+        __syncwarp();
+        if (lane < m)
+            score[base + lane] = rank_of(law_here(s, q, here + lane * pitch));
+        __syncwarp();
+    }
+}
 
 /* Threads of a group wait for each other. */
 template <int W> __device__ __forceinline__ void meet()
@@ -198,9 +240,9 @@ template <int W> __device__ __forceinline__ void meet()
 __device__ __forceinline__ void ask_for_keys(const search &s, int hk, const candidate &c)
 {
     const int first = c.at / COLUMNS * TILE + c.at % COLUMNS;
-    for (unsigned bits = c.keys; bits; bits &= bits - 1) {
+    for (unsigned bits = s.far ? 0 : c.keys; bits; bits &= bits - 1) {
         const int64_t pos = first + (__ffs(bits) - 1) * COLUMNS;
-        const char *key = (const char *)((const uint16_t *)s.k + pos * s.stride_key + hk * s.stride_head);
+        const char *key = (const char *)key_at(s, hk, pos);
         for (int at = 0; at < s.D * 2; at += 128)
             ask_for(key + at);
     }
@@ -323,9 +365,15 @@ template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) deci
     const int n = keys[group];
     long long *score = rooms->score;
     left |= mine && n > R::KEYS;
-    if (mine && !left)
+    if (mine && !left && s.far) {
+        uint4 *rows = (uint4 *)((int *)(queries + GROUPS * query) + GROUPS * R::KEYS);
+        score_far<W>(s, q, hk, pos, n, rows + threadIdx.x / WARP * FETCHED * fetched_pitch(s.D), score);
+        if (thread == 0)
+            atomicAdd(s.far, (unsigned long long)n);
+    } else if (mine && !left) {
         for (int i = thread; i < n; i += N)
             score[i] = rank_of(law(s, q, hk, pos[i]));
+    }
     meet<W>();
     if (mine && thread == 0) {
         atomicAdd(&s.st->candidates, (unsigned long long)found[group]);
@@ -360,7 +408,7 @@ template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) deci
 
 template <int W> cudaError_t launch_decide_by(const search &s, size_t query, cudaStream_t stream)
 {
-    const size_t shared = room<W>::bytes(query);
+    const size_t shared = room<W>::bytes(query) + fetched_bytes(s);
     const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
     cudaError_t code =
         cudaFuncSetAttribute(decide_kernel<W>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);

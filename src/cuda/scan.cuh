@@ -105,6 +105,7 @@ struct search {
     const int8_t *plane;
     const unsigned *norm_max;
     const int *keys_bad;
+    unsigned long long *far; /* as reattn__cuda_keys has it */
     /* scratch */
     status *st;
     row_info *row;   /* [Hk][rows] */
@@ -151,15 +152,15 @@ __device__ __forceinline__ double shifted(unsigned f32_bits)
 {
     return __hiloint2double((int)f32_bits >> 3 & (int)0x8fffffff, (int)(f32_bits << 29));
 }
-template <bool HALF> __device__ __forceinline__ double law_of(const search &s, const double *q, int hk, int64_t pos)
+template <bool HALF, bool SHARED>
+__device__ __forceinline__ double law_of(const uint4 *k, const double *q, int D)
 {
-    const uint4 *k = (const uint4 *)((const uint16_t *)s.k + pos * s.stride_key + hk * s.stride_head);
     double sum = 0.0;
-    for (int d = 0; d < s.D; d += LAW_STEP) {
+    for (int d = 0; d < D; d += LAW_STEP) {
         unsigned raw[LAW_STEP / 2];
 #pragma unroll
         for (int i = 0; i < LAW_STEP / 8; i++) {
-            const uint4 x = d + i * 8 < s.D ? __ldg(k + d / 8 + i) : uint4{0, 0, 0, 0};
+            const uint4 x = d + i * 8 >= D ? uint4{0, 0, 0, 0} : SHARED ? k[d / 8 + i] : __ldg(k + d / 8 + i);
             raw[i * 4] = x.x, raw[i * 4 + 1] = x.y, raw[i * 4 + 2] = x.z, raw[i * 4 + 3] = x.w;
         }
 #pragma unroll
@@ -175,9 +176,19 @@ template <bool HALF> __device__ __forceinline__ double law_of(const search &s, c
     }
     return sum;
 }
+__device__ __forceinline__ const uint4 *key_at(const search &s, int hk, int64_t pos)
+{
+    return (const uint4 *)((const uint16_t *)s.k + pos * s.stride_key + hk * s.stride_head);
+}
 __device__ __forceinline__ double law(const search &s, const double *q, int hk, int64_t pos)
 {
-    return s.type == F16 ? law_of<true>(s, q, hk, pos) : law_of<false>(s, q, hk, pos);
+    const uint4 *k = key_at(s, hk, pos);
+    return s.type == F16 ? law_of<true, false>(k, q, s.D) : law_of<false, false>(k, q, s.D);
+}
+/* Of a key that a block has copied. */
+__device__ __forceinline__ double law_here(const search &s, const double *q, const uint4 *k)
+{
+    return s.type == F16 ? law_of<true, true>(k, q, s.D) : law_of<false, true>(k, q, s.D);
 }
 
 /* Row r of KV head hk in the caller's arrays, counted in (token, head). */

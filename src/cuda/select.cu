@@ -49,6 +49,7 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     s->plane = v.plane;
     s->norm_max = v.norm_max;
     s->keys_bad = v.bad;
+    s->far = k->far;
     const int64_t rows = s->Hk * s->rows;
     if (path == REATTN__CUDA_WGMMA) {
         s->lists = 4 * wgmma_splits(s->M, s->rows, s->Hk, s->D, s->kind, info.SMs); /* four lanes see a row */

@@ -1,6 +1,6 @@
 /* select.h - exact top-k on a CUDA device: same positions and same bits of the score as reattn_topk.
  *
- * All arrays are device memory; everything is queued on a stream and no launcher waits. Keys are bfloat16 or f16 as a
+ * All arrays are device memory, but for keys that are far; everything is queued on a stream and no launcher waits. Keys are bfloat16 or f16 as a
  * model leaves them. An index beside them holds what makes a scan fast and provably exact: norms, and if wanted an
  * 8-bit copy of the keys ("plane"). How a search works:
  *   prepare   queries are rounded to the type of the scan; what that loses is measured
@@ -32,6 +32,8 @@ typedef struct reattn__cuda_keys {
     void *index;      /* reattn__cuda_index_bytes(capacity, ...) bytes, aligned to 256 */
     int type, Hk, D;
     int plane; /* 1: the index has an 8-bit plane */
+    unsigned long long *far; /* k is memory of the host, so that few keys are read, and those row by row; [0], on the
+                                device, gets how many decide read. NULL: k is memory of the device */
 } reattn__cuda_keys;
 
 size_t reattn__cuda_index_bytes(int64_t capacity, int Hk, int D, int plane);

@@ -34,6 +34,7 @@ struct buffer {
 struct layer {
     reattn__layer shape;
     reattn__cuda_layer store;
+    reattn__cuda_tier tier; /* if the store is the host's: k is not NULL */
     reattn__cuda_window window;
     reattn_span *spans; /* device, [lists][m] of the last step */
     int32_t *count;     /* device, [lists] keys of the scope, then [lists] numbers of spans */
@@ -54,12 +55,13 @@ struct step {       /* what a layer's step is about to do */
 struct reattn__cuda_context {
     reattn_session_params params;
     int policy, n_layer, n_table, lists_per_head;
+    int host;
     int64_t capacity, room; /* most tokens; most keys of a finite scope */
     layer *layers;
     reattn__cuda_turns *tables;
     planned given;         /* under GIVEN */
     int *bad, *bad_device; /* memory of the host that kernels write to */
-    buffer q, hits, select, plan, tokens, attend;
+    buffer q, hits, select, plan, tokens, near, attend;
 };
 
 namespace
@@ -87,7 +89,7 @@ int need(buffer *b, size_t bytes, cudaStream_t stream, reattn_error *err)
 /* Of a step under a finite scope. */
 int64_t most_tokens(const reattn__cuda_context *c)
 {
-    return c->params.local_per == REATTN_LOCAL_PER_STEP ? c->params.local : c->params.chunk;
+    return reattn__most_tokens(&c->params);
 }
 
 int lists_of(const reattn__cuda_context *c, const layer *l)
@@ -135,6 +137,10 @@ int check_context(const reattn__cuda_context_args *a, reattn_error *err)
         if (code)
             return code;
     }
+    if (a->host && a->policy != REATTN__CUDA_REATTENTION && a->policy != REATTN__CUDA_STREAMING)
+        return reattn__fail(err, REATTN_E_UNSUPPORTED,
+                            "a policy whose scope grows with the text cannot keep keys and values on the host: set store "
+                            "auto, or a policy that recalls");
     if (a->policy != REATTN__CUDA_REATTENTION)
         return REATTN_OK;
     if (p->recall_type != REATTN_RECALL_QK)
@@ -153,9 +159,14 @@ int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int 
     const reattn_session_params *p = &c->params;
     const bool recalls = a->policy == REATTN__CUDA_REATTENTION;
     l->shape = a->layers[i];
-    l->store.Hk = l->shape.Hk, l->store.D = l->shape.D, l->store.type = a->type, l->store.plane = a->plane;
-    l->store.first = recalls ? p->keep : -1;
+    l->store.Hk = l->shape.Hk, l->store.D = l->shape.D, l->store.type = a->type;
+    l->store.plane = a->plane || a->host, l->store.first = recalls ? p->keep : -1;
     int code = find_table(c, l, err);
+    if (code == REATTN_OK && a->host) {
+        l->tier = reattn__cuda_tier_for(a, i);
+        code = reattn__cuda_tier_open(&l->tier, err);
+        l->store.far = l->tier.counts;
+    }
     if (code == REATTN_OK)
         code = reattn__cuda_layer_open(&l->store, c->capacity, err);
     if (code || !recalls)
@@ -171,14 +182,14 @@ int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int 
     return failed(made, "taking memory for the recall window", err);
 }
 
-/* Tokens whose keys and values would fill the device. */
+/* Tokens whose keys and values would fill the device: of keys that are far, a byte a value. */
 int64_t fill_device(const reattn__cuda_context_args *a)
 {
     size_t free_bytes = 0, all = 0, per_token = 0;
     if (cudaMemGetInfo(&free_bytes, &all) != cudaSuccess)
         return 0;
     for (int i = 0; i < a->n_layer; i++)
-        per_token += 4 * (size_t)a->layers[i].Hk * a->layers[i].D;
+        per_token += (a->host ? 1 : 4) * (size_t)a->layers[i].Hk * a->layers[i].D;
     const int64_t n = (int64_t)(all / per_token) + 1;
     return n < TOKENS_MAX ? n : TOKENS_MAX;
 }
@@ -203,6 +214,7 @@ extern "C" int reattn__cuda_context_create(const reattn__cuda_context_args *args
     c->params = *args->params;
     c->policy = args->policy;
     c->n_layer = args->n_layer;
+    c->host = args->host;
     c->room = c->params.keep + reattn__last_tokens(&c->params, most_tokens(c));
     if (c->policy == REATTN__CUDA_REATTENTION)
         c->room += c->params.recall_max * c->params.recall_span;
@@ -234,6 +246,7 @@ extern "C" void reattn__cuda_context_free(reattn__cuda_context *c)
     for (int i = 0; c->layers && i < c->n_layer; i++) {
         layer *l = &c->layers[i];
         reattn__cuda_layer_close(&l->store);
+        reattn__cuda_tier_close(&l->tier);
         cudaFree(l->window.x);
         cudaFree(l->window.hits);
         cudaFree(l->spans);
@@ -242,7 +255,7 @@ extern "C" void reattn__cuda_context_free(reattn__cuda_context *c)
     for (int i = 0; i < c->n_table; i++)
         reattn__cuda_turns_close(&c->tables[i]);
     close_planned(&c->given);
-    buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->attend};
+    buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->near, &c->attend};
     for (buffer *b : buffers)
         cudaFree(b->at);
     cudaFreeHost(c->bad);
@@ -251,17 +264,21 @@ extern "C" void reattn__cuda_context_free(reattn__cuda_context *c)
     free(c);
 }
 
-extern "C" uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *c)
+extern "C" uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *c, uint64_t *host)
 {
-    const buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->attend};
+    const buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->near, &c->attend};
     uint64_t bytes = planned_bytes(&c->given);
+    if (host)
+        *host = 0;
     for (const buffer *b : buffers)
         bytes += b->bytes;
     for (int i = 0; i < c->n_table; i++)
         bytes += sizeof(float) * c->tables[i].room * c->tables[i].D;
     for (int i = 0; i < c->n_layer; i++) {
         const layer *l = &c->layers[i];
-        bytes += reattn__cuda_layer_bytes(&l->store);
+        bytes += reattn__cuda_layer_bytes(&l->store) + (c->host ? reattn__cuda_tier_bytes(&l->tier) : 0);
+        if (host)
+            *host += reattn__cuda_layer_host_bytes(&l->store);
         if (l->window.x)
             bytes += c->params.recall_window * l->shape.H *
                      (sizeof(float) * l->shape.D + sizeof(reattn_hit) * c->params.recall_k);
@@ -273,12 +290,16 @@ extern "C" uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *c)
 
 extern "C" int reattn__cuda_reserve(reattn__cuda_context *c, int64_t n, void *stream, reattn_error *err)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, host = 0;
     if (n > c->capacity)
         return reattn__fail(err, REATTN_E_LIMIT, "the text reaches %lld tokens, the limit on this GPU is %lld",
                             (long long)n, (long long)c->capacity);
-    for (int i = 0; i < c->n_layer; i++)
-        bytes += reattn__cuda_layer_bytes_for(&c->layers[i].store, n);
+    for (int i = 0; i < c->n_layer; i++) {
+        uint64_t far;
+        bytes += reattn__cuda_layer_bytes_for(&c->layers[i].store, n, &far);
+        host += far;
+    }
+    bytes = c->host ? host : bytes; /* the one that grows with the text most */
     if (c->params.mem_limit > 0 && bytes > (uint64_t)c->params.mem_limit)
         return reattn__fail(err, REATTN_E_LIMIT, "%lld tokens need %llu bytes of keys and values, mem-limit is %lld",
                             (long long)n, (unsigned long long)bytes, (long long)c->params.mem_limit);
@@ -286,6 +307,20 @@ extern "C" int reattn__cuda_reserve(reattn__cuda_context *c, int64_t n, void *st
     for (int i = 0; i < c->n_layer && code == REATTN_OK; i++)
         code = reattn__cuda_layer_reserve(&c->layers[i].store, n, stream, err);
     return code;
+}
+
+extern "C" int reattn__cuda_traffic(const reattn__cuda_context *c, int number, uint64_t *scored, uint64_t *brought,
+                                    void *stream, reattn_error *err)
+{
+    unsigned long long counts[2] = {0, 0};
+    const reattn__cuda_tier *tier = &c->layers[number].tier;
+    cudaError_t code = cudaSuccess;
+    if (tier->counts)
+        code = cudaMemcpyAsync(counts, tier->counts, sizeof counts, cudaMemcpyDeviceToHost, (cudaStream_t)stream);
+    if (code == cudaSuccess)
+        code = cudaStreamSynchronize((cudaStream_t)stream);
+    *scored = counts[0], *brought = counts[1];
+    return failed(code, "reading what came from the host", err);
 }
 
 extern "C" int64_t reattn__cuda_length(const reattn__cuda_context *c, int layer)
@@ -299,6 +334,7 @@ extern "C" int reattn__cuda_rewind(reattn__cuda_context *c, int64_t n, reattn_er
         return reattn__fail(err, REATTN_E_ARG, "rewind to %lld tokens", (long long)n);
     for (int i = 0; i < c->n_layer; i++) {
         reattn__cuda_layer_rewind(&c->layers[i].store, n);
+        reattn__cuda_tier_rewind(&c->layers[i].tier, n);
         c->layers[i].window.n = c->layers[i].window.oldest = 0;
     }
     return REATTN_OK;
@@ -400,7 +436,7 @@ int append(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, s
     const int H = l->shape.H, row = H * l->shape.D;
     const int64_t R = c->params.recall_window;
     reattn__cuda_append_args args = {};
-    args.layer = &l->store, args.q = a->q, args.k = a->k, args.v = a->v, args.T = a->T, args.H = a->out ? H : 0;
+    args.layer = &l->store, args.tier = c->host ? &l->tier : NULL, args.q = a->q, args.k = a->k, args.v = a->v, args.T = a->T, args.H = a->out ? H : 0;
     args.number = a->layer, args.bad = c->bad_device, args.skip = -1, args.top_k = (int)c->params.recall_k;
     if (s->search && s->decode) {
         args.q_out = l->window.x + s->slot * row;
@@ -505,14 +541,19 @@ void place_output(const layer *l, const reattn__cuda_step_args *a, int64_t *stri
 }
 
 int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s,
-           const reattn__cuda_scope *scope, cudaStream_t stream, reattn_error *err)
+           reattn__cuda_scope *scope, cudaStream_t stream, reattn_error *err)
 {
     reattn__cuda_turns *t = &c->tables[l->table];
     int code = reattn__cuda_turns_need(t, scope->original ? s->n : scope->most, stream, err);
+    if (code == REATTN_OK && c->host)
+        code = need(&c->near, reattn__cuda_tier_scratch(&l->tier), stream, err);
+    if (code == REATTN_OK && c->host)
+        code = reattn__cuda_tier_bring(&l->tier, &l->store, scope, c->near.at, stream, err);
     if (code)
         return code;
     reattn__cuda_attend_args args = {};
-    args.q = s->q, args.k = l->store.k.at, args.v = l->store.v.at, args.type = l->store.type;
+    args.q = s->q, args.type = l->store.type;
+    args.k = c->host ? l->tier.k : l->store.k.at, args.v = c->host ? l->tier.v : l->store.v.at;
     args.H = l->shape.H, args.Hk = l->shape.Hk, args.D = l->shape.D, args.T = a->T, args.n = s->n;
     args.scale = l->shape.kq_scale, args.cs = t->cs, args.neox = t->rope.kind == REATTN_ROPE_NEOX;
     args.n_rot = t->rope.n_rot, args.scope = *scope, args.out = a->out;
@@ -545,7 +586,9 @@ int run(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step
 {
     const reattn_hit *hits = NULL;
     int64_t n_query = 0;
-    int code = append(c, l, a, s, stream, err);
+    int code = c->host ? reattn__cuda_tier_ready(&l->tier, &l->store, a->T, stream, err) : REATTN_OK;
+    if (code == REATTN_OK)
+        code = append(c, l, a, s, stream, err);
     l->store.n = s->n;
     if (code || !a->out)
         return code;
@@ -601,9 +644,11 @@ extern "C" int reattn__cuda_step(reattn__cuda_context *c, const reattn__cuda_ste
     code = reattn__cuda_layer_reserve(&l->store, s.n, stream, err);
     if (code == REATTN_OK)
         code = run(c, l, args, &s, (cudaStream_t)stream, err);
-    if (code)
+    if (code) {
         reattn__cuda_layer_rewind(&l->store, before);
-    else
+        reattn__cuda_tier_rewind(&l->tier, before);
+    } else {
         remember(c, l, &s, args->T);
+    }
     return code;
 }

@@ -40,6 +40,8 @@ typedef struct reattn__cuda_context_args {
     int plane;        /* 1: scan an 8-bit copy of the keys: half the bytes a step reads, half as much again stored for
                          keys. The hits are the same */
     int64_t capacity; /* most tokens, 0: as many as the device's memory could hold. Costs address space only */
+    int host;         /* 1: keys and values are kept in the host's memory, and on the device an 8-bit copy of the keys (plane
+                         has no say), and the keys and values in scope (tier.h). REATTENTION and STREAMING only */
 } reattn__cuda_context_args;
 
 /* Errors: E_ARG, E_UNSUPPORTED (names what), E_NOMEM. */
@@ -50,8 +52,10 @@ void reattn__cuda_context_free(reattn__cuda_context *context);
 /* Takes device memory for n tokens in all layers, so that the steps up to there take none for keys and values. On
  * E_LIMIT (capacity, mem_limit) or E_NOMEM what is there stays. May wait for the stream. */
 int reattn__cuda_reserve(reattn__cuda_context *context, int64_t n, void *stream, reattn_error *err);
-/* Bytes of device memory taken now, scratch included. */
-uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *context);
+/* Bytes of device memory taken now, scratch included; *host, if it is not NULL, gets those of the host. */
+uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *context, uint64_t *host);
+/* Bytes that n tokens of a layer take on the device, scratch not counted, and on the host. */
+uint64_t reattn__cuda_bytes_for(const reattn__cuda_context_args *args, int layer, int64_t n, uint64_t *host);
 
 /* Rows of a tensor in device memory: value d of head h of token t is at element t * stride_token + h * stride_head + d.
  * Any strides; `data` aligned to its element. */
@@ -82,6 +86,11 @@ int reattn__cuda_step(reattn__cuda_context *context, const reattn__cuda_step_arg
 /* Waits for the stream. E_NAN if a step since the last check met a value that is not finite: the message says in which
  * layer and what; outputs since are undefined, rewind to before that step. */
 int reattn__cuda_check(reattn__cuda_context *context, void *stream, reattn_error *err);
+
+/* With `host`: what came from there in all steps of a layer so far, in rows of keys or values of one head: keys that were
+ * read for their scores, and pairs of a key and a value that came into scope. Waits for the stream. */
+int reattn__cuda_traffic(const reattn__cuda_context *context, int layer, uint64_t *scored, uint64_t *brought, void *stream,
+                         reattn_error *err);
 
 /* Tokens held by a layer, steps that are queued included. */
 int64_t reattn__cuda_length(const reattn__cuda_context *context, int layer);

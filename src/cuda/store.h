@@ -1,36 +1,24 @@
-/* store.h - what a layer keeps on the device: un-rotated keys and values, and the index that selection scans.
+/* store.h - what a layer keeps: un-rotated keys and values, and the index that selection scans.
  *
- * Keys and values are [token][Hk][D] in one stretch of addresses each, reserved for the most tokens there can be and
- * backed by memory piece by piece, so that they grow without being moved. Where the driver cannot do that, they are
- * copied when they grow. The index (a quarter to a half of the keys) is always copied when it grows.
+ * Keys and values are [token][Hk][D] in memory that grows (array.h): the device's, or the host's if they are to be far.
+ * The index, always on the device, is copied when it grows: next to nothing, with an 8-bit plane half of the keys.
  *
  * Selection searches a middle that begins at token `first`, so the index counts keys from there. It lags behind: only
  * what a search needs is brought up to date. */
 #ifndef REATTN_CUDA_STORE_H
 #define REATTN_CUDA_STORE_H
 
+#include "cuda/array.h"
 #include "cuda/step.h"
+#include "cuda/tier.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Device memory that grows at its end. */
-typedef struct reattn__cuda_array {
-    void *at;
-    size_t bytes;             /* backed by memory */
-    size_t reserved, granule; /* addresses, and the unit of backing; 0: it is copied to grow */
-    int parts;
-} reattn__cuda_array;
-
-/* `most`: bytes that it may ever have. */
-int reattn__cuda_array_open(reattn__cuda_array *array, size_t most, reattn_error *err);
-/* Makes the first `bytes` bytes usable; what they held stays. Waits for the stream if it has to copy. */
-int reattn__cuda_array_need(reattn__cuda_array *array, size_t bytes, void *stream, reattn_error *err);
-void reattn__cuda_array_close(reattn__cuda_array *array);
-
 typedef struct reattn__cuda_layer {
     int Hk, D, type, plane;
+    unsigned long long *far; /* keys and values are in the host's memory; counts (reattn__cuda_keys). NULL: they are not */
     int64_t first;           /* token at which the index begins; -1: there is no index */
     reattn__cuda_array k, v; /* [token][Hk][D] */
     void *index;
@@ -40,9 +28,10 @@ typedef struct reattn__cuda_layer {
 
 int reattn__cuda_layer_open(reattn__cuda_layer *layer, int64_t capacity, reattn_error *err);
 void reattn__cuda_layer_close(reattn__cuda_layer *layer);
-uint64_t reattn__cuda_layer_bytes(const reattn__cuda_layer *layer);
-/* Bytes for n tokens. */
-uint64_t reattn__cuda_layer_bytes_for(const reattn__cuda_layer *layer, int64_t n);
+uint64_t reattn__cuda_layer_bytes(const reattn__cuda_layer *layer); /* of the device */
+uint64_t reattn__cuda_layer_host_bytes(const reattn__cuda_layer *layer);
+/* Bytes of the device for n tokens; *host gets those of the host. */
+uint64_t reattn__cuda_layer_bytes_for(const reattn__cuda_layer *layer, int64_t n, uint64_t *host);
 int reattn__cuda_layer_reserve(reattn__cuda_layer *layer, int64_t n, void *stream, reattn_error *err);
 void reattn__cuda_layer_rewind(reattn__cuda_layer *layer, int64_t n);
 /* Keys [first, end) for selection, the index of them up to date. */
@@ -60,6 +49,7 @@ typedef struct reattn__cuda_window {
  * fell into the middle mean for the queries of the window. */
 typedef struct reattn__cuda_append_args {
     const reattn__cuda_layer *layer; /* room for n + T tokens; n is what it held before */
+    const reattn__cuda_tier *tier;   /* gets the rows too; or NULL */
     reattn__cuda_tensor q, k, v;
     int64_t T;
     int H;           /* 0: there are no queries */

@@ -74,6 +74,8 @@ static const char *refuses(const reattn__device_args *a)
         return "-ctk: only split and f16 keys are kept on a GPU";
     if (p->type_v != REATTN_F16)
         return "-ctv: only f16 values are kept on a GPU";
+    if (p->store == REATTN_STORE_HOST && policy != REATTN__CUDA_REATTENTION && policy != REATTN__CUDA_STREAMING)
+        return "--store host: only under reattention and streaming, whose scope does not grow with the text";
     if (policy == REATTN__CUDA_REATTENTION && p->recall_type != REATTN_RECALL_QK)
         return "--recall-type: only qk on a GPU";
     if (policy == REATTN__CUDA_REATTENTION && p->recall_k > 32)
@@ -111,6 +113,17 @@ static void device_free(reattn__device *d)
     free(d);
 }
 
+static reattn__cuda_context_args context_of(const reattn__device_args *a, const reattn__layer *layers, int n)
+{
+    return (reattn__cuda_context_args){.layers = layers,
+                                       .n_layer = n,
+                                       .params = a->params,
+                                       .policy = policy_of(a->params),
+                                       .type = REATTN__CUDA_F16,
+                                       .capacity = a->params->ctx_limit,
+                                       .host = a->params->store == REATTN_STORE_HOST};
+}
+
 /* A device's context, of all layers that lie there. */
 static int open_unit(reattn__device *d, const reattn__device_args *a, unit *u, reattn_error *err)
 {
@@ -125,12 +138,7 @@ static int open_unit(reattn__device *d, const reattn__device_args *a, unit *u, r
         d->index[l] = n;
         mine[n++] = a->layers[l];
     }
-    reattn__cuda_context_args args = {.layers = mine,
-                                      .n_layer = n,
-                                      .params = a->params,
-                                      .policy = policy_of(a->params),
-                                      .type = REATTN__CUDA_F16,
-                                      .capacity = a->params->ctx_limit};
+    const reattn__cuda_context_args args = context_of(a, mine, n);
     cudaError_t code = cudaSetDevice(u->device);
     if (code == cudaSuccess)
         code = cudaStreamCreateWithFlags(&u->stream, cudaStreamNonBlocking);
@@ -176,25 +184,29 @@ static int create(const reattn__device_args *a, reattn__device **out, reattn_err
     return REATTN_OK;
 }
 
-static uint64_t bytes_for(const reattn__device_args *a, int64_t n)
+static uint64_t bytes_for(const reattn__device_args *a, int64_t n, uint64_t *host)
 {
+    const reattn__cuda_context_args args = context_of(a, a->layers, a->n_layer);
     uint64_t bytes = 0;
+    *host = 0;
     for (int l = 0; l < a->n_layer; l++) {
-        const reattn__layer *s = &a->layers[l];
-        if (a->device[l] < 0)
-            continue;
-        bytes += (uint64_t)n * (uint64_t)(s->Hk * (s->D + s->Dv)) * 2;
-        if (policy_of(a->params) == REATTN__CUDA_REATTENTION)
-            bytes += reattn__cuda_index_bytes(n, s->Hk, s->D, 0);
+        uint64_t far = 0;
+        if (a->device[l] >= 0)
+            bytes += reattn__cuda_bytes_for(&args, l, n, &far);
+        *host += far;
     }
     return bytes;
 }
 
-static uint64_t bytes(const reattn__device *d)
+static uint64_t bytes(const reattn__device *d, uint64_t *host)
 {
     uint64_t sum = 0;
-    for (int i = 0; i < d->n_unit; i++)
-        sum += reattn__cuda_context_bytes(d->units[i].context);
+    *host = 0;
+    for (int i = 0; i < d->n_unit; i++) {
+        uint64_t far;
+        sum += reattn__cuda_context_bytes(d->units[i].context, &far);
+        *host += far;
+    }
     return sum;
 }
 

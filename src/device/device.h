@@ -44,9 +44,9 @@ typedef struct reattn__device_table {
     /* Errors: E_UNSUPPORTED (as refuses), E_NOMEM. */
     int (*create)(const reattn__device_args *args, reattn__device **out, reattn_error *err);
     void (*free)(reattn__device *d);
-    /* Bytes that n tokens take, scratch not counted; and all bytes taken now. */
-    uint64_t (*bytes_for)(const reattn__device_args *args, int64_t n);
-    uint64_t (*bytes)(const reattn__device *d);
+    /* Bytes that n tokens take, scratch not counted; and all bytes taken now: of devices, and *host of the host. */
+    uint64_t (*bytes_for)(const reattn__device_args *args, int64_t n, uint64_t *host);
+    uint64_t (*bytes)(const reattn__device *d, uint64_t *host);
 
     /* Takes the memory of n tokens in all layers. On E_LIMIT or E_NOMEM what is there stays. */
     int (*reserve)(reattn__device *d, int64_t n, reattn_error *err);

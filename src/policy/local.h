@@ -11,4 +11,10 @@ static inline int64_t reattn__last_tokens(const reattn_session_params *params, i
     return params->local + (params->local_per == REATTN_LOCAL_PER_QUERY ? T - 1 : 0);
 }
 
+/* Most tokens of a step, if every scope is to hold the last of them. */
+static inline int64_t reattn__most_tokens(const reattn_session_params *params)
+{
+    return params->local_per == REATTN_LOCAL_PER_STEP ? params->local : params->chunk;
+}
+
 #endif

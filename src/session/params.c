@@ -69,7 +69,9 @@
     X(flash, ENUM, "flash-attn", "-fa", "WHEN", 0, 2, 0, "auto|on|off",                                                \
       "llama.cpp's flash attention under --policy native (auto = on, unless keys and values are f32)")                 \
     X(engine, ENUM, "engine", NULL, "WHERE", 0, 1, 0, "auto|cpu",                                                      \
-      "attend where a layer lies (-ngl), on a GPU too if it can be done there, or always on the CPU")
+      "attend where a layer lies (-ngl), on a GPU too if it can be done there, or always on the CPU")                  \
+    X(store, ENUM, "store", NULL, "WHERE", 0, 1, 0, "auto|host",                                                       \
+      "keep keys and values where their layer attends, or always in the host's memory: a GPU gets what is in scope")
 
 static const reattn_option table[] = {
 #define ROW(field, kind, name, alias, arg, min, max, def, choices, help)                                               \

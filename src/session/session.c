@@ -354,7 +354,11 @@ void reattn_session_get_stats(const reattn_session *s, reattn_stats *stats)
 {
     *stats = s->stats;
     stats->store_bytes = s->store ? reattn__store_bytes(s->store) : 0;
-    if (s->engine) stats->store_bytes += reattn__device_engine()->bytes(s->engine);
+    if (s->engine) {
+        uint64_t far;
+        stats->store_bytes += reattn__device_engine()->bytes(s->engine, &far);
+        stats->store_bytes += far;
+    }
     stats->scope_max = REATTN__MAX(stats->scope_max, reattn__session_device_scope(s));
 }
 
@@ -395,8 +399,13 @@ static void estimate(const reattn__layer *layers, const int *device, int n_layer
     }
     if (n_host < n_layer) {
         reattn__device_args args = {layers, device, n_layer, p};
-        out->device_bytes = reattn__device_engine()->bytes_for(&args, n_tokens);
-        out->device_bytes_per_1000 = reattn__device_engine()->bytes_for(&args, many) / REATTN__PAGE;
+        const reattn__device_table *engine = reattn__device_engine();
+        uint64_t far, far_many, far_none;
+        out->device_bytes = engine->bytes_for(&args, n_tokens, &far);
+        out->device_bytes_per_1000 =
+            (engine->bytes_for(&args, many, &far_many) - engine->bytes_for(&args, 0, &far_none)) / REATTN__PAGE;
+        out->store_bytes += far;
+        out->bytes_per_1000 += far_many / REATTN__PAGE;
     }
 }
 
