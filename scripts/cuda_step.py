@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """The whole step of a layer on one CUDA device (append, select, vote, attend) beside PyTorch's attention over all keys.
 
-    scripts/cuda_step.py [--keys 16384 131072 1048576] [--shape 32 8 128] [--reps 30] [--json FILE] [--kernels]
+    scripts/cuda_step.py [--keys 16384 131072 1048576] [--shape 32 8 128] [--reps 30] [--json FILE] [--kernels] [--host]
 
 One process, one card; times are medians of events around a step, the L2 cache overwritten before each. In the same run
 a decode step's plan is compared with one made here in float64 (hits of the last 32 queries, votes, spans), and its
 output with attention in float64 over that plan. Random normal keys in bfloat16; G 32, L 4096, k 4, s 32, m 127: a scope
 of up to 8192 keys.
+
+--host: keys and values in the host's memory beside those on the device, both scanned by an 8-bit plane, and what comes over
+the bus. Queries of decode are random, each by itself (the worst case), or each is 0.9 of the one before and 0.44 of a random
+one.
 """
 import argparse
 import ctypes
@@ -71,13 +75,13 @@ class StepArgs(ctypes.Structure):
 class Context:
     """A context of one layer; steps take contiguous f32 tensors [T][heads][D]."""
 
-    def __init__(self, lib, shape, plane, capacity):
+    def __init__(self, lib, shape, plane, capacity, host=0):
         H, Hk, D = shape
         self.lib, self.shape, self.handle = lib, shape, ctypes.c_void_p()
         layer = Layer(H, Hk, D, D, D**-0.5, Rope(0, D, 8192, BASE, 1, 0, 1, 32, 1, None))
         params = Params(size=ctypes.sizeof(Params), policy=b"reattention", keep=KEEP, local=LOCAL, recall_k=TOP_K,
                         recall_span=SPAN, recall_max=MOST, recall_window=WINDOW, local_per=PER_STEP)
-        args = ContextArgs(ctypes.pointer(layer), 1, ctypes.pointer(params), 0, 0, plane, capacity)
+        args = ContextArgs(ctypes.pointer(layer), 1, ctypes.pointer(params), 0, 0, plane, capacity, host)
         self.call("context_create", ctypes.byref(args), ctypes.byref(self.handle))
 
     def call(self, name, *args):
@@ -106,6 +110,12 @@ class Context:
         self.call("spans", self.handle, 0, 0, spans, ctypes.c_int64(MOST), ctypes.byref(n), ctypes.byref(scope),
                   self.stream())
         return [(spans[2 * i], spans[2 * i + 1]) for i in range(n.value)], scope.value
+
+    def traffic(self):
+        """Bytes that came from the host so far: keys that were scored, keys and values that came into scope."""
+        scored, brought = ctypes.c_uint64(), ctypes.c_uint64()
+        self.call("traffic", self.handle, 0, ctypes.byref(scored), ctypes.byref(brought), self.stream())
+        return scored.value * self.shape[2] * 2, brought.value * self.shape[2] * 4
 
     def close(self):
         self.lib.reattn__cuda_context_free(self.handle)
@@ -170,11 +180,11 @@ def kernels(what, fn):
     print(f"    {what}: " + ", ".join(parts), "us", flush=True)
 
 
-def compare(lib, shape, M, plane, args, rows):
+def compare(lib, shape, M, plane, args, rows, host=0):
     H, Hk, D = shape
     g = torch.Generator(device="cuda").manual_seed(M)
     rand = lambda *size: torch.randn(*size, device="cuda", generator=g).bfloat16().float()
-    context = Context(lib, shape, plane, M + 8192)
+    context = Context(lib, shape, plane, M + 16384, host)
     keys = torch.empty(M + 4096, Hk, D, device="cuda", dtype=torch.bfloat16)
     values = torch.empty_like(keys)
     n, queries = 0, []
@@ -204,13 +214,35 @@ def compare(lib, shape, M, plane, args, rows):
         rows.append({"heads": f"{H}/{Hk}x{D}", "keys": M, "what": what, "ms": round(ms, 4), **more})
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
 
-    name = "8-bit plane" if plane else "bf16"
+    name = "on the host" if host else "8-bit plane" if plane else "bf16"
     q, k, v = rand(1, H, D), rand(1, Hk, D), rand(1, Hk, D)
     ms = median(lambda: context.step(q, k, v, out, 1), args.reps)
     row(f"decode step, {name}", ms, plan_equal=spans == want, scope=scope, error=f"{error:.1e}", ok=fine)
     if args.kernels:
         kernels(f"decode {M} {name}", lambda: context.step(q, k, v, out, 1))
     context.check()
+
+    def traffic(fn, n):
+        before, calls = context.traffic(), fn.calls
+        ms = median(fn, n)
+        calls = fn.calls - calls
+        scored, brought = ((after - b) / calls for after, b in zip(context.traffic(), before))
+        return ms, {"MB_scored": round(scored / 1e6, 3), "MB_brought": round(brought / 1e6, 3)} if host else {}
+
+    for what, keeps in (("random", 0.0), ("correlated", 0.9)) if args.host else ():
+        some = [rand(1, H, D)]
+        for _ in range(127):
+            some.append(keeps * some[-1] + (1 - keeps**2) ** 0.5 * rand(1, H, D))
+
+        def follow():
+            context.step(some[follow.calls % 128], k, v, out, 1)
+            follow.calls += 1
+
+        follow.calls = 0
+        for _ in range(WINDOW):
+            follow()
+        ms, more = traffic(follow, args.reps)
+        row(f"decode step, {what} queries, {name}", ms, **more)
     T = 512
     q, k, v, many = rand(T, H, D), rand(T, Hk, D), rand(T, Hk, D), torch.empty(T, H, D, device="cuda")
 
@@ -218,7 +250,18 @@ def compare(lib, shape, M, plane, args, rows):
         context.rewind(M)
         context.step(q, k, v, many, 0)
 
-    row(f"chunk of {T}, {name}", median(chunk, max(args.reps // 3, 5)))
+    if args.host:  # another chunk each time, the text grows
+        many_q = [rand(T, H, D) for _ in range(4)]
+
+        def chunk():
+            context.step(many_q[chunk.calls % 4], k, v, many, 0)
+            chunk.calls += 1
+
+        chunk.calls = 0
+        ms, more = traffic(chunk, 5)
+        row(f"chunk of {T}, {name}", ms, **more)
+    else:
+        row(f"chunk of {T}, {name}", median(chunk, max(args.reps // 3, 5)))
     if args.kernels:
         kernels(f"chunk {M} {name}", chunk)
     context.check()
@@ -243,6 +286,7 @@ def main():
     parser.add_argument("--lib", help="a built libreattn_cuda.so")
     parser.add_argument("--json", help="write all numbers there")
     parser.add_argument("--warm", action="store_true", help="leave the L2 cache as the step before left it")
+    parser.add_argument("--host", action="store_true", help="compare with keys and values in the host's memory")
     parser.add_argument("--kernels", action="store_true", help="print the time of each kernel")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -257,8 +301,8 @@ def main():
     for M in args.keys:
         rival(args.shape, M, args, rows)
         torch.cuda.empty_cache()
-        for plane in (0, 1):
-            compare(lib, args.shape, M, plane, args, rows)
+        for plane, host in ((1, 0), (1, 1)) if args.host else ((0, 0), (1, 0)):
+            compare(lib, args.shape, M, plane, args, rows, host)
             torch.cuda.empty_cache()
     if args.json:
         with open(args.json, "w") as out:

@@ -201,9 +201,9 @@ extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stre
     s.H = a->H, s.Hk = l->Hk, s.D = l->D, s.type = l->type, s.number = a->number;
     s.k_out = (uint16_t *)l->k.at + l->n * l->Hk * l->D;
     s.v_out = (uint16_t *)l->v.at + l->n * l->Hk * l->D;
-    if (a->tier) {
-        s.k_near = (uint16_t *)a->tier->k, s.v_near = (uint16_t *)a->tier->v;
-        s.ring = (unsigned)a->tier->ring, s.keep = (unsigned)a->tier->keep;
+    if (l->tier) {
+        s.k_near = (uint16_t *)l->tier->k, s.v_near = (uint16_t *)l->tier->v;
+        s.ring = (unsigned)l->tier->ring, s.keep = (unsigned)l->tier->keep;
     }
     s.q_out = a->q_out, s.remember = a->remember, s.bad = a->bad, s.top_k = a->top_k;
     const int64_t rows = a->T * (2 * l->Hk + a->H);
@@ -211,8 +211,8 @@ extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stre
     unsigned blocks = s.copy_blocks;
     if (a->window && a->window->n > 0 && a->upto > a->window->upto) {
         s.keys = (const uint16_t *)l->k.at + l->first * l->Hk * l->D;
-        if (a->tier && l->first + a->window->upto >= a->tier->from) /* they are near */
-            s.keys = (const uint16_t *)a->tier->k, s.first = l->first, s.wrap = (unsigned)a->tier->ring;
+        if (l->tier && l->first + a->window->upto >= l->tier->from) /* they are near */
+            s.keys = (const uint16_t *)l->tier->k, s.first = l->first, s.wrap = (unsigned)l->tier->ring;
         s.x = a->window->x, s.hits = a->window->hits, s.rows = a->window->n * a->H, s.skip = a->skip;
         s.from = a->window->upto, s.upto = a->upto;
         blocks += (unsigned)((s.rows + WARPS - 1) / WARPS);

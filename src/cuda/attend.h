@@ -23,6 +23,7 @@ typedef struct reattn__cuda_scope {
     int64_t most; /* no list has more keys */
     int64_t sure; /* so many last tokens are in all of them: it does no harm to be wrong */
     int lists;    /* 1, or the number of KV heads */
+    int alike;    /* 1: these hold the same keys, one is as good as another but for where they are */
     int original; /* 1: positions are those of the text */
 } reattn__cuda_scope;
 

@@ -387,7 +387,7 @@ share share_of(const attention &a)
         (void)cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     share s;
     s.groups = (a.g + group_of(a) - 1) / group_of(a);
-    const int alike = (a.lists > 1 ? 1 : a.Hk) * s.groups; /* units that a block may hold */
+    const int alike = (a.lists > 1 && !a.alike ? 1 : a.Hk) * s.groups; /* units that a block may hold */
     s.units = 1;
     for (int i = 2; i <= 8; i++)
         if (alike % i == 0)

@@ -16,13 +16,16 @@ constexpr float FLAT = 1e-30f;    /* below, a tile's plane is zero */
 struct build {
     const void *k;
     int64_t M, stride_key, stride_head, first_tile;
+    int64_t first;
+    unsigned rows; /* of a ring, or 0 */
     int D, type;
     index_view v;
 };
 
 __device__ float key_value(const build &b, int hk, int64_t pos, int d)
 {
-    return load_value(b.k, b.type, pos * b.stride_key + hk * b.stride_head + d);
+    const int64_t row = b.rows ? (unsigned)(b.first + pos) % b.rows : pos;
+    return load_value(b.k, b.type, row * b.stride_key + hk * b.stride_head + d);
 }
 
 __global__ void mean_kernel(build b)
@@ -124,12 +127,21 @@ extern "C" size_t reattn__cuda_index_bytes(int64_t capacity, int Hk, int D, int 
 
 extern "C" int reattn__cuda_index_make(const reattn__cuda_keys *keys, int64_t from, void *stream, reattn_error *err)
 {
+    const reattn__cuda_ring none = {};
+    return reattn__cuda_index_make_of(keys, &none, from, stream, err);
+}
+
+extern "C" int reattn__cuda_index_make_of(const reattn__cuda_keys *keys, const reattn__cuda_ring *ring, int64_t from,
+                                          void *stream, reattn_error *err)
+{
     if (keys->M > keys->capacity || from < 0 || from > keys->M)
         return reattn__fail(err, REATTN_E_ARG, "the index has room for %lld keys, keys %lld .. %lld were given",
                             (long long)keys->capacity, (long long)from, (long long)keys->M);
-    build b = {
-        keys->k,     keys->M, keys->stride_key, keys->stride_head,
-        from / TILE, keys->D, keys->type,       index_at(keys->index, keys->capacity, keys->Hk, keys->D, keys->plane)};
+    build b = {};
+    b.k = ring->rows ? ring->k : keys->k, b.M = keys->M, b.stride_key = keys->stride_key;
+    b.stride_head = keys->stride_head, b.first_tile = from / TILE, b.first = ring->first, b.rows = (unsigned)ring->rows;
+    b.D = keys->D, b.type = keys->type;
+    b.v = index_at(keys->index, keys->capacity, keys->Hk, keys->D, keys->plane);
     if (!keys->plane)
         b.v.plane = NULL;
     if (from == 0)

@@ -41,6 +41,15 @@ size_t reattn__cuda_index_bytes(int64_t capacity, int Hk, int D, int plane);
 /* Brings the index up to date after keys [from, M) were appended or changed. from = 0 makes it anew. */
 int reattn__cuda_index_make(const reattn__cuda_keys *keys, int64_t from, void *stream, reattn_error *err);
 
+/* Rows of keys of which key j is in row (first + j) % rows. */
+typedef struct reattn__cuda_ring {
+    const void *k; /* as those of reattn__cuda_keys, with its strides */
+    int64_t first, rows; /* rows 0: there is none */
+} reattn__cuda_ring;
+/* The same from a ring on the device that has them, for keys that are far. */
+int reattn__cuda_index_make_of(const reattn__cuda_keys *keys, const reattn__cuda_ring *ring, int64_t from, void *stream,
+                               reattn_error *err);
+
 typedef enum reattn__cuda_path {
     REATTN__CUDA_AUTO = 0,
     REATTN__CUDA_MMA = 1,   /* few queries; any device from sm_80 */

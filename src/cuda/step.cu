@@ -165,7 +165,7 @@ int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int 
     if (code == REATTN_OK && a->host) {
         l->tier = reattn__cuda_tier_for(a, i);
         code = reattn__cuda_tier_open(&l->tier, err);
-        l->store.far = l->tier.counts;
+        l->store.tier = &l->tier;
     }
     if (code == REATTN_OK)
         code = reattn__cuda_layer_open(&l->store, c->capacity, err);
@@ -436,7 +436,7 @@ int append(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, s
     const int H = l->shape.H, row = H * l->shape.D;
     const int64_t R = c->params.recall_window;
     reattn__cuda_append_args args = {};
-    args.layer = &l->store, args.tier = c->host ? &l->tier : NULL, args.q = a->q, args.k = a->k, args.v = a->v, args.T = a->T, args.H = a->out ? H : 0;
+    args.layer = &l->store, args.q = a->q, args.k = a->k, args.v = a->v, args.T = a->T, args.H = a->out ? H : 0;
     args.number = a->layer, args.bad = c->bad_device, args.skip = -1, args.top_k = (int)c->params.recall_k;
     if (s->search && s->decode) {
         args.q_out = l->window.x + s->slot * row;

@@ -70,7 +70,7 @@ size_t token_bytes(const reattn__cuda_layer *l)
 
 extern "C" int reattn__cuda_layer_open(reattn__cuda_layer *l, int64_t capacity, reattn_error *err)
 {
-    const int where = l->far ? REATTN__CUDA_ON_HOST : REATTN__CUDA_ON_DEVICE;
+    const int where = l->tier ? REATTN__CUDA_ON_HOST : REATTN__CUDA_ON_DEVICE;
     int code = reattn__cuda_array_open(&l->k, where, token_bytes(l) * (size_t)capacity, err);
     return code ? code : reattn__cuda_array_open(&l->v, where, token_bytes(l) * (size_t)capacity, err);
 }
@@ -86,29 +86,28 @@ extern "C" void reattn__cuda_layer_close(reattn__cuda_layer *l)
 extern "C" uint64_t reattn__cuda_layer_bytes(const reattn__cuda_layer *l)
 {
     const uint64_t index = l->index ? reattn__cuda_index_bytes(l->index_room, l->Hk, l->D, l->plane) : 0;
-    return index + (l->far ? 0 : l->k.bytes + l->v.bytes);
+    return index + (l->tier ? 0 : l->k.bytes + l->v.bytes);
 }
 
 extern "C" uint64_t reattn__cuda_layer_host_bytes(const reattn__cuda_layer *l)
 {
-    return l->far ? l->k.bytes + l->v.bytes : 0;
+    return l->tier ? l->k.bytes + l->v.bytes : 0;
 }
 
 extern "C" uint64_t reattn__cuda_layer_bytes_for(const reattn__cuda_layer *l, int64_t n, uint64_t *host)
 {
     const uint64_t rows = 2 * (uint64_t)token_bytes(l) * (uint64_t)n;
-    *host = l->far ? rows : 0;
-    return (l->far ? 0 : rows) +
+    *host = l->tier ? rows : 0;
+    return (l->tier ? 0 : rows) +
            (l->first >= 0 && n > l->first ? reattn__cuda_index_bytes(n - l->first, l->Hk, l->D, l->plane) : 0);
 }
 
 extern "C" uint64_t reattn__cuda_bytes_for(const reattn__cuda_context_args *a, int i, int64_t n, uint64_t *host)
 {
     reattn__cuda_layer l = {};
-    unsigned long long far = 0;
-    l.Hk = a->layers[i].Hk, l.D = a->layers[i].D, l.plane = a->plane || a->host, l.far = a->host ? &far : NULL;
-    l.first = a->policy == REATTN__CUDA_REATTENTION ? 0 : -1;
     const reattn__cuda_tier tier = reattn__cuda_tier_for(a, i);
+    l.Hk = a->layers[i].Hk, l.D = a->layers[i].D, l.plane = a->plane || a->host, l.tier = a->host ? &tier : NULL;
+    l.first = a->policy == REATTN__CUDA_REATTENTION ? 0 : -1;
     return reattn__cuda_layer_bytes_for(&l, n, host) + (a->host ? reattn__cuda_tier_bytes(&tier) : 0);
 }
 
@@ -143,10 +142,13 @@ extern "C" int reattn__cuda_layer_keys(reattn__cuda_layer *l, int64_t end, reatt
     keys->Hk = l->Hk;
     keys->D = l->D;
     keys->plane = l->plane;
-    keys->far = l->far;
+    keys->far = l->tier ? l->tier->counts : NULL;
     keys->M = l->n - l->first; /* all that there are: the next searches need them too */
     if (l->indexed < end - l->first) {
-        int code = reattn__cuda_index_make(keys, l->indexed, stream, err);
+        reattn__cuda_ring ring = {};
+        if (l->tier && l->first + l->indexed / TILE * TILE >= l->tier->from) /* they are near */
+            ring = {l->tier->k, l->first, l->tier->ring};
+        int code = reattn__cuda_index_make_of(keys, &ring, l->indexed, stream, err);
         if (code)
             return code;
         l->indexed = keys->M;

@@ -18,7 +18,7 @@ extern "C" {
 
 typedef struct reattn__cuda_layer {
     int Hk, D, type, plane;
-    unsigned long long *far; /* keys and values are in the host's memory; counts (reattn__cuda_keys). NULL: they are not */
+    const reattn__cuda_tier *tier; /* of keys and values that are in the host's memory; NULL: they are on the device */
     int64_t first;           /* token at which the index begins; -1: there is no index */
     reattn__cuda_array k, v; /* [token][Hk][D] */
     void *index;
@@ -49,7 +49,6 @@ typedef struct reattn__cuda_window {
  * fell into the middle mean for the queries of the window. */
 typedef struct reattn__cuda_append_args {
     const reattn__cuda_layer *layer; /* room for n + T tokens; n is what it held before */
-    const reattn__cuda_tier *tier;   /* gets the rows too; or NULL */
     reattn__cuda_tensor q, k, v;
     int64_t T;
     int H;           /* 0: there are no queries */

@@ -12,7 +12,8 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 1024, WARPS = THREADS / WARP, COPY_THREADS = 512, COPY_BLOCKS = 264, AT_ONCE = 4, RING_MORE = 128 };
+enum { THREADS = 1024, WARPS = THREADS / WARP, COPY_THREADS = 512, COPY_BLOCKS = 264, AT_ONCE = 4, RING_MORE = 192,
+       NEAR_MAX = 10240 };
 
 /* A token and the slot that it goes to, of all. */
 struct alignas(8) errand {
@@ -24,7 +25,7 @@ struct task {
     const int32_t *tokens, *count;
     int room_in, head, skip, most;
     /* the tier */
-    int ring, keep, pool, room, from, sound, step;
+    int ring, keep, pool, room, from, sound, step, near; /* near: tokens held for which there is shared memory */
     const int32_t *held, *slots, *n_held;
     int32_t *held_next, *slots_next, *n_next, *marks;
     unsigned long long *counts;
@@ -62,69 +63,93 @@ __device__ int block_scan(int x, int *sums, int *all)
 }
 
 /* Where x is among n ascending numbers, or -1. */
-__device__ int look_up(const int32_t *in, int n, int x)
+__device__ __forceinline__ int look_up(const int32_t *in, int n, int x)
 {
-    int low = 0, high = n;
-    while (low < high) {
-        const int middle = (low + high) / 2;
-        if (in[middle] < x)
-            low = middle + 1;
-        else
-            high = middle;
+    int low = 0;
+    for (int left = n; left > 0;) {
+        const int half = left / 2;
+        const bool less = in[low + half] < x;
+        low = less ? low + half + 1 : low;
+        left = less ? left - half - 1 : half;
     }
     return low < n && in[low] == x ? low : -1;
 }
 
 __global__ void __launch_bounds__(THREADS) bring_kernel(const __grid_constant__ task t)
 {
-    __shared__ int sums[WARPS], begin, end;
+    extern __shared__ int32_t here[]; /* [near], what was held, if it fits */
+    __shared__ int sums[WARPS], chosen, wanted;
     const int list = blockIdx.x;
     const int32_t *held = t.held + (int64_t)list * t.pool, *slots = t.slots + (int64_t)list * t.pool;
     int32_t *held_next = t.held_next + (int64_t)list * t.pool, *slots_next = t.slots_next + (int64_t)list * t.pool;
     int32_t *marks = t.marks + (int64_t)list * t.pool, *spare = t.spare + (int64_t)list * t.pool;
     int32_t *at = t.at + (int64_t)list * t.room;
+    /* Of the step before, so that nobody writes it now. */
+    const int n_held = t.n_held[list];
+    if (n_held <= t.near) {
+#pragma unroll 4
+        for (int i = threadIdx.x; i < n_held; i += THREADS)
+            here[i] = held[i];
+        held = here;
+    }
+    if (threadIdx.x == 0)
+        chosen = wanted = 0;
     wait_for_previous();
     let_next_start();
-    const int count = t.count ? t.count[list] : t.most, n_held = t.n_held[list];
-    auto token_of = [&](int i) {
-        return t.tokens ? t.tokens[(int64_t)list * t.room_in + i] : i < t.head ? i : i + t.skip;
-    };
-    auto kind_of = [&](int token) { return token >= t.from ? 2 : token >= t.keep ? 1 : 0; }; /* ascending */
-    if (threadIdx.x == 0)
-        begin = end = count;
     __syncthreads();
-    for (int i = threadIdx.x; i < count; i += THREADS) {
-        const int token = token_of(i), kind = kind_of(token), before = i > 0 ? kind_of(token_of(i - 1)) : 0;
-        if (kind != 1)
-            at[i] = kind == 2 ? token % t.ring : t.ring + token;
-        if (kind >= 1 && before < 1)
-            begin = i;
-        if (kind == 2 && before < 2)
-            end = i;
-        if (t.positions)
-            t.positions[(int64_t)list * t.room + i] = token;
-    }
-    __syncthreads();
-    const int first = begin, n = end - begin;
-
-    /* What is there already stays where it is. */
-    int missing = 0;
-    for (int i = threadIdx.x; i < n; i += THREADS) {
-        const int token = token_of(first + i), found = token < t.sound ? look_up(held, n_held, token) : -1;
-        const int slot = found < 0 ? -1 : slots[found];
-        if (slot >= 0) {
-            marks[slot] = t.step;
-            at[first + i] = t.ring + t.keep + slot;
+    /* Tokens ascend: the first ones, which are all in scope, those of the pool, the last ones. What is in the pool already
+     * stays where it is. */
+    const int count = t.count ? t.count[list] : t.most, first = min(min(t.keep, t.from), count);
+    int n = 0, missing = 0;
+    for (int base = threadIdx.x; base < count; base += AT_ONCE * THREADS) {
+        int token[AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const int i = min(base + u * THREADS, count - 1);
+            token[u] = t.tokens ? t.tokens[(int64_t)list * t.room_in + i] : i < t.head ? i : i + t.skip;
         }
-        missing += slot < 0;
-        held_next[i] = token;
-        slots_next[i] = slot;
+#pragma unroll 1
+        for (int u = 0; u < AT_ONCE && base + u * THREADS < count; u++) {
+            const int i = base + u * THREADS;
+            int x = token[0];
+#pragma unroll
+            for (int j = 1; j < AT_ONCE; j++)
+                x = j == u ? token[j] : x;
+            if (t.positions)
+                t.positions[(int64_t)list * t.room + i] = x;
+            if (x >= t.from || x < t.keep) {
+                at[i] = x >= t.from ? x % t.ring : t.ring + x;
+                continue;
+            }
+            const int found = x < t.sound ? look_up(held, n_held, x) : -1, slot = found < 0 ? -1 : slots[found];
+            if (slot >= 0) {
+                marks[slot] = t.step;
+                at[i] = t.ring + t.keep + slot;
+            }
+            held_next[i - first] = x;
+            slots_next[i - first] = slot;
+            n++;
+            missing += slot < 0;
+        }
     }
-    int all;
-    (void)block_scan(missing, sums, &all);
-    missing = all;
+    n = __reduce_add_sync(ALL, n);
+    missing = __reduce_add_sync(ALL, missing);
+    if (threadIdx.x % WARP == 0) {
+        atomicAdd(&chosen, n);
+        atomicAdd(&wanted, missing);
+    }
+    __syncthreads();
+    n = chosen, missing = wanted;
+    if (threadIdx.x == 0) {
+        t.n_at[list] = count;
+        t.n_next[list] = n;
+        t.n_wanted[list] = missing;
+        if (missing)
+            atomicAdd(t.counts + 1, (unsigned long long)missing * t.heads);
+    }
 
     /* The others get the first slots that are not in use. */
+    int all;
     for (int base = 0, got = 0; got < missing && base < t.pool; base += THREADS) {
         const int slot = base + threadIdx.x;
         const bool is = slot < t.pool && marks[slot] != t.step;
@@ -145,13 +170,6 @@ __global__ void __launch_bounds__(THREADS) bring_kernel(const __grid_constant__ 
             t.wanted[(int64_t)list * t.pool + number] = {held_next[i], t.ring + t.keep + slot};
         }
         got += all;
-    }
-    if (threadIdx.x == 0) {
-        t.n_at[list] = count;
-        t.n_next[list] = n;
-        t.n_wanted[list] = missing;
-        if (missing)
-            atomicAdd(t.counts + 1, (unsigned long long)missing * t.heads);
     }
 }
 
@@ -228,7 +246,7 @@ copies copies_of(const reattn__cuda_tier *t, const reattn__cuda_layer *l)
 } // namespace
 
 /* The ring: what a step's last tokens can be at most, and some more: those that fell into the middle since the step before,
- * whose keys the window of queries has to meet. */
+ * whose keys the window of queries has to meet; and the tile of the index that they are in. */
 extern "C" reattn__cuda_tier reattn__cuda_tier_for(const reattn__cuda_context_args *a, int i)
 {
     const reattn_session_params *p = a->params;
@@ -329,7 +347,8 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     s.held = t->held + t->which * set, s.slots = t->slots + t->which * set, s.n_held = t->n_held + t->which * t->lists;
     s.held_next = t->held + next * set, s.slots_next = t->slots + next * set, s.n_next = t->n_held + next * t->lists;
     s.marks = t->marks, s.counts = t->counts, s.heads = t->lists > 1 ? 1 : t->Hk;
-    int code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, 0, on, s), "looking for a scope's tokens", err);
+    s.near = t->pool <= NEAR_MAX ? (int)t->pool : 0;
+    int code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, sizeof(int32_t) * s.near, on, s), "looking for a scope's tokens", err);
     if (code)
         return code;
     t->which = next;
@@ -338,6 +357,7 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     c.wanted = s.wanted, c.n_wanted = s.n_wanted, c.part = c.row / t->lists;
     const dim3 blocks(REATTN__MAX(COPY_BLOCKS / t->lists, 1), t->lists);
     code = failed(launch_next(copy_kernel, blocks, COPY_THREADS, 0, on, c), "bringing tokens", err);
+    scope->alike = !scope->tokens;
     scope->tokens = s.at, scope->count = s.n_at, scope->positions = s.positions, scope->room = t->room;
     scope->lists = t->lists, scope->sure = 0;
     return code;
