@@ -80,7 +80,7 @@ class Context:
         self.lib, self.shape, self.handle = lib, shape, ctypes.c_void_p()
         layer = Layer(H, Hk, D, D, D**-0.5, Rope(0, D, 8192, BASE, 1, 0, 1, 32, 1, None))
         params = Params(size=ctypes.sizeof(Params), policy=b"reattention", keep=KEEP, local=LOCAL, recall_k=TOP_K,
-                        recall_span=SPAN, recall_max=MOST, recall_window=WINDOW, local_per=PER_STEP)
+                        recall_span=SPAN, recall_max=MOST, recall_window=WINDOW, local_per=PER_STEP, chunk=512)
         args = ContextArgs(ctypes.pointer(layer), 1, ctypes.pointer(params), 0, 0, plane, capacity, host)
         self.call("context_create", ctypes.byref(args), ctypes.byref(self.handle))
 

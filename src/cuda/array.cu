@@ -52,8 +52,8 @@ CUmemAllocationProp memory_of(const reattn__cuda_array *a, int device)
 {
     CUmemAllocationProp prop = {};
     prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-    prop.location.type = a->where == REATTN__CUDA_ON_DEVICE ? CU_MEM_LOCATION_TYPE_DEVICE
-                                                            : CU_MEM_LOCATION_TYPE_HOST_NUMA;
+    prop.location.type =
+        a->where == REATTN__CUDA_ON_DEVICE ? CU_MEM_LOCATION_TYPE_DEVICE : CU_MEM_LOCATION_TYPE_HOST_NUMA;
     prop.location.id = a->where == REATTN__CUDA_ON_DEVICE ? device : a->node;
     return prop;
 }
@@ -138,8 +138,8 @@ bool add_part(reattn__cuda_array *a, const driver &d, int device)
         if (there && there < bytes)
             return false;
     }
-    const bool done = a->where == REATTN__CUDA_ON_HOST_PINNED ? pin_part(at, bytes)
-                                                              : map_part(a, d, device, (CUdeviceptr)at, bytes);
+    const bool done =
+        a->where == REATTN__CUDA_ON_HOST_PINNED ? pin_part(at, bytes) : map_part(a, d, device, (CUdeviceptr)at, bytes);
     if (done) {
         a->bytes += bytes;
         a->parts++;
@@ -149,8 +149,8 @@ bool add_part(reattn__cuda_array *a, const driver &d, int device)
 
 cudaError_t take(const reattn__cuda_array *a, void **at, size_t bytes)
 {
-    const cudaError_t code = a->where == REATTN__CUDA_ON_DEVICE ? cudaMalloc(at, bytes)
-                                                                : cudaHostAlloc(at, bytes, cudaHostAllocMapped);
+    const cudaError_t code =
+        a->where == REATTN__CUDA_ON_DEVICE ? cudaMalloc(at, bytes) : cudaHostAlloc(at, bytes, cudaHostAllocMapped);
     if (code != cudaSuccess)
         (void)cudaGetLastError();
     return code;
@@ -192,7 +192,8 @@ bool reserve_pages(reattn__cuda_array *a, size_t most, int device)
     int same = 0;
     if (cudaDeviceGetAttribute(&same, cudaDevAttrCanUseHostPointerForRegisteredMem, device) != cudaSuccess || !same)
         return false;
-    const size_t reserved = (most + PINNED_GRANULE - 1) / PINNED_GRANULE * PINNED_GRANULE, all = reserved + PINNED_GRANULE;
+    const size_t reserved = (most + PINNED_GRANULE - 1) / PINNED_GRANULE * PINNED_GRANULE,
+                 all = reserved + PINNED_GRANULE;
     char *at = (char *)mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED)
         return false;

@@ -90,8 +90,7 @@ __global__ void prepare_kernel(search s)
     }
     s.row[row] = info;
     s.next[row] = 0;
-    const bool safe = norm * norm_max <= TOO_LARGE && norm <= TOO_LARGE && !bad &&
-                      (amax == 0 || amax > TOO_SMALL);
+    const bool safe = norm * norm_max <= TOO_LARGE && norm <= TOO_LARGE && !bad && (amax == 0 || amax > TOO_SMALL);
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
@@ -182,25 +181,29 @@ union work { /* candidates are forgotten once their keys are known */
  * far, some of those, each a bit longer than it is, so that lanes read different banks. */
 template <int W> struct room {
     static constexpr int CANDIDATES = W == 1 ? 224 : 1280, KEYS = CANDIDATES * 2, GROUPS = THREADS / WARP / W;
-    static size_t bytes(size_t query)
-    {
-        return GROUPS * (CANDIDATES * sizeof(work) + KEYS * sizeof(int) + query);
-    }
+    static size_t bytes(size_t query) { return GROUPS * (CANDIDATES * sizeof(work) + KEYS * sizeof(int) + query); }
 };
 enum { FETCHED = 16, FETCHES = 8 };
 __host__ __device__ constexpr int fetched_pitch(int D)
 {
     return D / 8 + 1; /* of 16 bytes */
 }
+/* Keys that a warp scores before the others. */
+enum { FIRST = 32 };
+struct alignas(16) first_keys {
+    long long score[FIRST];
+    int pos[FIRST];
+};
 size_t fetched_bytes(const search &s)
 {
-    return s.far ? (size_t)(THREADS / WARP) * FETCHED * fetched_pitch(s.D) * 16 : 0;
+    return s.far ? (THREADS / WARP) * (FETCHED * fetched_pitch(s.D) * 16 + sizeof(first_keys)) : 0;
 }
 
 /* Scores of keys that are far, for a group of W warps: a warp fetches some whole keys, 16 bytes a lane, many on their
  * way, then each lane scores one. */
 template <int W>
-__device__ void score_far(const search &s, const double *q, int hk, const int *pos, int n, uint4 *here, long long *score)
+__device__ void score_far(const search &s, const double *q, int hk, const int *pos, int n, uint4 *here,
+                          long long *score)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP % W, pieces = s.D / 8, pitch = fetched_pitch(s.D);
     for (int base = warp * FETCHED; base < n; base += W * FETCHED) {
@@ -227,6 +230,31 @@ __device__ void score_far(const search &s, const double *q, int hk, const int *p
     }
 }
 
+/* The scan's scores are those of keys less their mean. From the k-th best exact score of a row, something that such a score
+ * must reach: sums in float64 are off by less than 1e-12 |q| |k|. */
+__device__ float bar_of(const search &s, int hk, int64_t row, int64_t caller, double kth)
+{
+    const int lane = threadIdx.x % WARP;
+    double moved = 0;
+    if (s.kind == I8)
+        for (int d = lane; d < s.D; d += WARP)
+            moved += (double)s.q[caller * s.D + d] * (double)s.mean[hk * s.D + d];
+    moved = warp_sum(moved);
+    const double slack = 1e-11 * (double)s.row[row].a * (double)__uint_as_float(s.norm_max[hk]);
+    return __double2float_rd(kth - moved - slack);
+}
+
+/* The k-th best of up to 32 scores, all of which are different keys'; all lanes call. */
+__device__ long long kth_best(const long long *score, int n, int k)
+{
+    const int lane = threadIdx.x % WARP;
+    const long long is = lane < n ? score[lane] : 0;
+    int place = 0;
+    for (int j = 0; j < n; j++)
+        place += score[j] > is || (score[j] == is && j < lane);
+    return __shfl_sync(ALL, is, __ffs(__ballot_sync(ALL, lane < n && place == k - 1)) - 1);
+}
+
 /* Threads of a group wait for each other. */
 template <int W> __device__ __forceinline__ void meet()
 {
@@ -240,7 +268,7 @@ template <int W> __device__ __forceinline__ void meet()
 __device__ __forceinline__ void ask_for_keys(const search &s, int hk, const candidate &c)
 {
     const int first = c.at / COLUMNS * TILE + c.at % COLUMNS;
-    for (unsigned bits = s.far ? 0 : c.keys; bits; bits &= bits - 1) {
+    for (unsigned bits = c.keys; bits; bits &= bits - 1) {
         const int64_t pos = first + (__ffs(bits) - 1) * COLUMNS;
         const char *key = (const char *)key_at(s, hk, pos);
         for (int at = 0; at < s.D * 2; at += 128)
@@ -248,9 +276,19 @@ __device__ __forceinline__ void ask_for_keys(const search &s, int hk, const cand
     }
 }
 
+/* Puts the keys of a candidate to pos [room], of which *n are taken. */
+__device__ __forceinline__ void write_keys(const candidate &c, int *n, int *pos, int room)
+{
+    int at = atomicAdd(n, __popc(c.keys));
+    for (unsigned bits = c.keys; bits && at < room; bits &= bits - 1)
+        pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(bits) - 1) * COLUMNS;
+}
+
 /* A group of W warps takes a row: keeps the candidates that can still win, scores their keys by the law, ranks them.
- * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. */
-template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) decide_kernel(search s)
+ * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. FAR: keys
+ * come over the bus. Many rows ask for many, so that a warp then first scores those that the floor is of: what their scores
+ * leave is half of what their bounds did. */
+template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : W == 1 ? 4 : 1) decide_kernel(search s)
 {
     typedef room<W> R;
     constexpr int GROUPS = R::GROUPS, N = WARP * W;
@@ -333,7 +371,8 @@ template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) deci
         auto take = [&](const candidate &c) {
             if (c.up < floor)
                 return;
-            ask_for_keys(s, hk, c);
+            if (!FAR)
+                ask_for_keys(s, hk, c);
             const int at = atomicAdd(&survivors[group], 1);
             if (at < R::CANDIDATES)
                 rooms[at].seen = c;
@@ -354,20 +393,47 @@ template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) deci
     meet<W>();
     const int m = survivors[group];
     bool left = mine && (!scanned || too_many[group] || m > R::CANDIDATES);
+    uint4 *const fetched = (uint4 *)((int *)(queries + GROUPS * query) + GROUPS * R::KEYS);
+    uint4 *const here = fetched + threadIdx.x / WARP * FETCHED * fetched_pitch(s.D);
+    first_keys *const first_of =
+        (first_keys *)(fetched + THREADS / WARP * FETCHED * fetched_pitch(s.D)) + threadIdx.x / WARP;
+    int n_first = 0;
+    float bar = floor;
+    if (FAR && W == 1 && mine && !left) {
+        for (int i = lane; i < m; i += WARP)
+            if (rooms[i].seen.lo >= floor)
+                write_keys(rooms[i].seen, &keys[group], first_of->pos, FIRST);
+        __syncwarp();
+        n_first = keys[group];
+        __syncwarp();
+        if (lane == 0)
+            keys[group] = 0;
+        if (n_first < s.top_k || n_first > FIRST)
+            n_first = 0;
+        if (n_first) {
+            score_far<1>(s, q, hk, first_of->pos, n_first, here, first_of->score);
+            bar = fmaxf(floor, bar_of(s, hk, row, out, score_of(kth_best(first_of->score, n_first, s.top_k))));
+        }
+        __syncwarp();
+    }
     if (mine && !left)
         for (int i = thread; i < m; i += N) {
             const candidate c = rooms[i].seen;
-            int at = atomicAdd(&keys[group], __popc(c.keys));
-            for (unsigned bits = c.keys; bits && at < R::KEYS; bits &= bits - 1)
-                pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(bits) - 1) * COLUMNS;
+            if (FAR && n_first && (c.lo >= floor || c.up < bar))
+                continue;
+            write_keys(c, &keys[group], pos, R::KEYS);
         }
     meet<W>();
-    const int n = keys[group];
+    int n = keys[group];
     long long *score = rooms->score;
-    left |= mine && n > R::KEYS;
-    if (mine && !left && s.far) {
-        uint4 *rows = (uint4 *)((int *)(queries + GROUPS * query) + GROUPS * R::KEYS);
-        score_far<W>(s, q, hk, pos, n, rows + threadIdx.x / WARP * FETCHED * fetched_pitch(s.D), score);
+    left |= mine && n + n_first > R::KEYS;
+    if (mine && !left && FAR) {
+        score_far<W>(s, q, hk, pos, n, here, score);
+        if (lane < n_first) {
+            pos[n + lane] = first_of->pos[lane];
+            score[n + lane] = first_of->score[lane];
+        }
+        n += n_first;
         if (thread == 0)
             atomicAdd(s.far, (unsigned long long)n);
     } else if (mine && !left) {
@@ -406,13 +472,18 @@ template <int W> __global__ void __launch_bounds__(THREADS, W == 1 ? 4 : 1) deci
     }
 }
 
-template <int W> cudaError_t launch_decide_by(const search &s, size_t query, cudaStream_t stream)
+template <int W, bool FAR> cudaError_t launch_decide_at(const search &s, size_t query, cudaStream_t stream)
 {
     const size_t shared = room<W>::bytes(query) + fetched_bytes(s);
     const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
     cudaError_t code =
-        cudaFuncSetAttribute(decide_kernel<W>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    return code != cudaSuccess ? code : launch_next(decide_kernel<W>, blocks, THREADS, shared, stream, s);
+        cudaFuncSetAttribute(decide_kernel<W, FAR>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    return code != cudaSuccess ? code : launch_next(decide_kernel<W, FAR>, blocks, THREADS, shared, stream, s);
+}
+
+template <int W> cudaError_t launch_decide_by(const search &s, size_t query, cudaStream_t stream)
+{
+    return s.far ? launch_decide_at<W, true>(s, query, stream) : launch_decide_at<W, false>(s, query, stream);
 }
 
 __global__ void all_brute_kernel(search s)
@@ -448,10 +519,9 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
     const char *what = "deciding among candidates";
     if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
         return failed(launch_decide_by<8>(s, query, stream), what, err);
-    cudaError_t code =
-        s.lists == 0 /* no scan was made */
-            ? launch_next(all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
-            : launch_decide_by<1>(s, query, stream);
+    cudaError_t code = s.lists == 0 /* no scan was made */
+                           ? launch_next(all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
+                           : launch_decide_by<1>(s, query, stream);
     if (code == cudaSuccess)
         code = launch_next(brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);
     return failed(code, what, err);

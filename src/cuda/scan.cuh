@@ -104,6 +104,7 @@ struct search {
     int64_t tile_stride; /* tiles of a KV head in the index */
     const int8_t *plane;
     const unsigned *norm_max;
+    const float *mean; /* that was subtracted from the keys of the plane */
     const int *keys_bad;
     unsigned long long *far; /* as reattn__cuda_keys has it */
     /* scratch */

@@ -48,6 +48,7 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     s->tile_stride = v.tiles;
     s->plane = v.plane;
     s->norm_max = v.norm_max;
+    s->mean = v.mean;
     s->keys_bad = v.bad;
     s->far = k->far;
     const int64_t rows = s->Hk * s->rows;

@@ -19,8 +19,8 @@ extern "C" {
 typedef struct reattn__cuda_layer {
     int Hk, D, type, plane;
     const reattn__cuda_tier *tier; /* of keys and values that are in the host's memory; NULL: they are on the device */
-    int64_t first;           /* token at which the index begins; -1: there is no index */
-    reattn__cuda_array k, v; /* [token][Hk][D] */
+    int64_t first;                 /* token at which the index begins; -1: there is no index */
+    reattn__cuda_array k, v;       /* [token][Hk][D] */
     void *index;
     int64_t index_room, indexed; /* in keys from `first` on */
     int64_t n;                   /* tokens held */

@@ -12,8 +12,15 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 1024, WARPS = THREADS / WARP, COPY_THREADS = 512, COPY_BLOCKS = 264, AT_ONCE = 4, RING_MORE = 192,
-       NEAR_MAX = 10240 };
+enum {
+    THREADS = 1024,
+    WARPS = THREADS / WARP,
+    COPY_THREADS = 512,
+    COPY_BLOCKS = 264,
+    AT_ONCE = 4,
+    RING_MORE = 192,
+    NEAR_MAX = 10240
+};
 
 /* A token and the slot that it goes to, of all. */
 struct alignas(8) errand {
@@ -177,6 +184,7 @@ __global__ void __launch_bounds__(THREADS) bring_kernel(const __grid_constant__ 
 __global__ void __launch_bounds__(COPY_THREADS) copy_kernel(const __grid_constant__ copies c)
 {
     wait_for_previous();
+    let_next_start();
     const int list = blockIdx.y;
     const unsigned pieces = c.part / 8, wanted = c.wanted ? c.n_wanted[list] : c.count, all = wanted * 2 * pieces;
     const unsigned step = gridDim.x * COPY_THREADS;
@@ -245,17 +253,18 @@ copies copies_of(const reattn__cuda_tier *t, const reattn__cuda_layer *l)
 
 } // namespace
 
-/* The ring: what a step's last tokens can be at most, and some more: those that fell into the middle since the step before,
- * whose keys the window of queries has to meet; and the tile of the index that they are in. */
+/* The ring: what a step's last tokens can be at most, and what the index lags behind by: a step and a tile of it. Then what
+ * fell into the middle since the step before, whose keys the window of queries has to meet, is there, too. */
 extern "C" reattn__cuda_tier reattn__cuda_tier_for(const reattn__cuda_context_args *a, int i)
 {
     const reattn_session_params *p = a->params;
     const bool recalls = a->policy == REATTN__CUDA_REATTENTION;
-    const int64_t last = reattn__last_tokens(p, reattn__most_tokens(p));
+    const int64_t most = reattn__most_tokens(p), last = reattn__last_tokens(p, most);
+    const int64_t step = p->chunk > 0 ? REATTN__MIN(p->chunk, most) : most;
     const int64_t recalled = recalls ? p->recall_max * p->recall_span : 0, whole = recalls ? p->recall_from : 0;
     reattn__cuda_tier t = {};
     t.Hk = a->layers[i].Hk, t.D = a->layers[i].D, t.lists = recalls && p->recall_per_head ? t.Hk : 1;
-    t.ring = (last + RING_MORE + 63) / 64 * 64, t.keep = p->keep;
+    t.ring = (last + step + RING_MORE + 63) / 64 * 64, t.keep = p->keep;
     t.pool = REATTN__MAX(recalled, whole - t.ring);
     t.pool = REATTN__MAX(t.pool, (int64_t)0);
     t.room = REATTN__MAX(p->keep + last + recalled, whole);
@@ -348,7 +357,8 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     s.held_next = t->held + next * set, s.slots_next = t->slots + next * set, s.n_next = t->n_held + next * t->lists;
     s.marks = t->marks, s.counts = t->counts, s.heads = t->lists > 1 ? 1 : t->Hk;
     s.near = t->pool <= NEAR_MAX ? (int)t->pool : 0;
-    int code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, sizeof(int32_t) * s.near, on, s), "looking for a scope's tokens", err);
+    int code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, sizeof(int32_t) * s.near, on, s),
+                      "looking for a scope's tokens", err);
     if (code)
         return code;
     t->which = next;

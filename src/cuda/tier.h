@@ -31,7 +31,7 @@ typedef struct reattn__cuda_tier {
     int64_t room;             /* most tokens of a scope */
     void *k, *v;              /* [ring + keep + pool][Hk][D] */
     int64_t from, sound;
-    int step; /* counts those that brought something, so that a mark is out of date by itself */
+    int step;                   /* counts those that brought something, so that a mark is out of date by itself */
     int which;                  /* of the two sets of held tokens is the last step's */
     int32_t *held, *slots;      /* [2][lists][pool] */
     int32_t *n_held;            /* [2][lists] */
