@@ -453,6 +453,19 @@ static void test_arrays(void **state)
         reattn__cuda_array_close(&a);
         assert_null(a.at);
     }
+    for (int way = 0; way < 3; way++) { /* more than there is: nothing is taken of the host's memory */
+        const size_t most = (size_t)1 << 44;
+        reattn__cuda_array a = {0};
+        assert_int_equal(reattn__cuda_array_open(&a, where[way], most, &err), REATTN_OK);
+        assert_int_equal(reattn__cuda_array_need(&a, 1000, NULL, &err), REATTN_OK);
+        const size_t taken = a.bytes;
+        if (way > 0) {
+            assert_int_equal(reattn__cuda_array_need(&a, most, NULL, &err), REATTN_E_NOMEM);
+            assert_int_equal(a.bytes, taken);
+            assert_non_null(strstr(err.msg, "host"));
+        }
+        reattn__cuda_array_close(&a);
+    }
 }
 
 static void test_errors(void **state)

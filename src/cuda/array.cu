@@ -71,6 +71,13 @@ size_t free_on_host()
     return (size_t)kib * 1024;
 }
 
+/* Memory of the host is asked for before it is taken: the system hands out more pages than it has, and kills for them. */
+bool host_has(const reattn__cuda_array *a, size_t bytes)
+{
+    const size_t there = a->where == REATTN__CUDA_ON_DEVICE ? 0 : free_on_host();
+    return there == 0 || there >= bytes;
+}
+
 /* Parts grow with what there is: eight of each size, which doubles; so that no more than an eighth lies idle. */
 size_t part_bytes(const reattn__cuda_array *a, int part)
 {
@@ -133,11 +140,8 @@ bool add_part(reattn__cuda_array *a, const driver &d, int device)
 {
     const size_t left = a->reserved - a->bytes, want = part_bytes(a, a->parts), bytes = want < left ? want : left;
     char *at = (char *)a->at + a->bytes;
-    if (a->where != REATTN__CUDA_ON_DEVICE) { /* the system hands out more pages than it has, and kills for them */
-        const size_t there = free_on_host();
-        if (there && there < bytes)
-            return false;
-    }
+    if (!host_has(a, bytes))
+        return false;
     const bool done =
         a->where == REATTN__CUDA_ON_HOST_PINNED ? pin_part(at, bytes) : map_part(a, d, device, (CUdeviceptr)at, bytes);
     if (done) {
@@ -168,6 +172,8 @@ int grow_by_copy(reattn__cuda_array *a, size_t bytes, cudaStream_t stream, reatt
 {
     void *at = NULL;
     size_t room = a->bytes + a->bytes / 2 > bytes ? a->bytes + a->bytes / 2 : bytes;
+    if (!host_has(a, bytes))
+        return out_of_memory(a, bytes, err);
     if (take(a, &at, room) != cudaSuccess) {
         room = bytes;
         if (take(a, &at, room) != cudaSuccess)
@@ -263,6 +269,8 @@ extern "C" int reattn__cuda_array_need(reattn__cuda_array *a, size_t bytes, void
     if (bytes > a->reserved || !find_driver(&d) || cudaGetDevice(&device) != cudaSuccess)
         return reattn__fail(err, REATTN_E_INTERNAL, "the store has addresses for %zu bytes, %zu are needed",
                             a->reserved, bytes);
+    if (!host_has(a, bytes - a->bytes))
+        return out_of_memory(a, bytes - a->bytes, err);
     while (a->bytes < bytes)
         if (!add_part(a, d, device))
             return out_of_memory(a, bytes - a->bytes, err);

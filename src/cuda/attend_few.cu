@@ -107,8 +107,12 @@ __device__ __forceinline__ void ask_early(const attention &a)
         for (int64_t i = first; i < bytes / 128; i += step)
             ask_for((const char *)from + i * 128);
     };
-    ask(a.k + (a.n - a.sure) * row, a.sure * row * 2);
-    ask(a.v + (a.n - a.sure) * row, a.sure * row * 2);
+    const int64_t at = a.ring ? (a.n - a.sure) % a.ring : a.n - a.sure;
+    const int64_t before_end = a.ring ? min(a.sure, a.ring - at) : a.sure;
+    ask(a.k + at * row, before_end * row * 2);
+    ask(a.v + at * row, before_end * row * 2);
+    ask(a.k, (a.sure - before_end) * row * 2);
+    ask(a.v, (a.sure - before_end) * row * 2);
     if (!a.original && !a.cs_of)
         ask(a.cs, a.most * a.D * (int64_t)sizeof(float));
 #endif

@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include "attend.h"
+#include "limits.cuh"
 #include "plan.h"
 #include "planned.cuh"
 #include "scan.cuh"
 #include "store.h"
 #include "turns.h"
 extern "C" {
-#include "attend/rope.h"
 #include "policy/local.h"
 }
 
@@ -22,7 +22,6 @@ using namespace reattn_cuda;
 namespace
 {
 
-constexpr int64_t TOKENS_MAX = INT32_MAX / 2;
 enum { SEARCH_FROM = 64 };
 
 /* Scratch on the device that only grows. */
@@ -117,42 +116,6 @@ int find_table(reattn__cuda_context *c, layer *l, reattn_error *err)
 
 /* ------------------------------------------------------------------------------------- create and free --------- */
 
-int check_context(const reattn__cuda_context_args *a, reattn_error *err)
-{
-    const reattn_session_params *p = a->params;
-    if (a->n_layer < 1 || a->policy < REATTN__CUDA_REATTENTION || a->policy > REATTN__CUDA_GIVEN || a->capacity < 0 ||
-        a->capacity > TOKENS_MAX || (a->type != REATTN__CUDA_BF16 && a->type != REATTN__CUDA_F16))
-        return reattn__fail(err, REATTN_E_ARG,
-                            "a CUDA context of %d layers, policy %d, type %d, %lld tokens: out of range", a->n_layer,
-                            a->policy, a->type, (long long)a->capacity);
-    for (int i = 0; i < a->n_layer; i++) {
-        const reattn__layer *l = &a->layers[i];
-        if ((l->D != 64 && l->D != 96 && l->D != 128 && l->D != 256) || l->Dv != l->D || l->Hk < 1 || l->H % l->Hk)
-            return reattn__fail(
-                err, REATTN_E_UNSUPPORTED,
-                "layer %d has %d/%d heads of %d and %d values: the CUDA kernels know heads of 64, 96, 128 "
-                "and 256 values, keys and values alike",
-                i, l->H, l->Hk, l->D, l->Dv);
-        const int code = reattn__rope_check(&l->rope, l->D, err);
-        if (code)
-            return code;
-    }
-    if (a->host && a->policy != REATTN__CUDA_REATTENTION && a->policy != REATTN__CUDA_STREAMING)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                            "a policy whose scope grows with the text cannot keep keys and values on the host: set store "
-                            "auto, or a policy that recalls");
-    if (a->policy != REATTN__CUDA_REATTENTION)
-        return REATTN_OK;
-    if (p->recall_type != REATTN_RECALL_QK)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED, "on a GPU recall is by q . k: set recall-type qk");
-    if (p->recall_k > TOP_MAX || p->recall_max > REATTN__CUDA_SPANS_MAX)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                            "on a GPU recall-k is at most %d and recall-max at most %d, not %lld "
-                            "and %lld",
-                            (int)TOP_MAX, REATTN__CUDA_SPANS_MAX, (long long)p->recall_k, (long long)p->recall_max);
-    return REATTN_OK;
-}
-
 int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int i, reattn_error *err)
 {
     layer *l = &c->layers[i];
@@ -180,18 +143,6 @@ int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int 
     if (made == cudaSuccess)
         made = cudaMalloc((void **)&l->count, sizeof(int32_t) * 2 * lists);
     return failed(made, "taking memory for the recall window", err);
-}
-
-/* Tokens whose keys and values would fill the device: of keys that are far, a byte a value. */
-int64_t fill_device(const reattn__cuda_context_args *a)
-{
-    size_t free_bytes = 0, all = 0, per_token = 0;
-    if (cudaMemGetInfo(&free_bytes, &all) != cudaSuccess)
-        return 0;
-    for (int i = 0; i < a->n_layer; i++)
-        per_token += (a->host ? 1 : 4) * (size_t)a->layers[i].Hk * a->layers[i].D;
-    const int64_t n = (int64_t)(all / per_token) + 1;
-    return n < TOKENS_MAX ? n : TOKENS_MAX;
 }
 
 } // namespace
@@ -309,18 +260,10 @@ extern "C" int reattn__cuda_reserve(reattn__cuda_context *c, int64_t n, void *st
     return code;
 }
 
-extern "C" int reattn__cuda_traffic(const reattn__cuda_context *c, int number, uint64_t *scored, uint64_t *brought,
+extern "C" int reattn__cuda_traffic(const reattn__cuda_context *c, int layer, uint64_t *scored, uint64_t *brought,
                                     void *stream, reattn_error *err)
 {
-    unsigned long long counts[2] = {0, 0};
-    const reattn__cuda_tier *tier = &c->layers[number].tier;
-    cudaError_t code = cudaSuccess;
-    if (tier->counts)
-        code = cudaMemcpyAsync(counts, tier->counts, sizeof counts, cudaMemcpyDeviceToHost, (cudaStream_t)stream);
-    if (code == cudaSuccess)
-        code = cudaStreamSynchronize((cudaStream_t)stream);
-    *scored = counts[0], *brought = counts[1];
-    return failed(code, "reading what came from the host", err);
+    return reattn__cuda_tier_traffic(&c->layers[layer].tier, scored, brought, stream, err);
 }
 
 extern "C" int64_t reattn__cuda_length(const reattn__cuda_context *c, int layer)

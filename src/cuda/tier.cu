@@ -369,6 +369,20 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     code = failed(launch_next(copy_kernel, blocks, COPY_THREADS, 0, on, c), "bringing tokens", err);
     scope->alike = !scope->tokens;
     scope->tokens = s.at, scope->count = s.n_at, scope->positions = s.positions, scope->room = t->room;
-    scope->lists = t->lists, scope->sure = 0;
+    scope->lists = t->lists, scope->ring = t->ring;
     return code;
+}
+
+extern "C" int reattn__cuda_tier_traffic(const reattn__cuda_tier *t, uint64_t *scored, uint64_t *brought, void *stream,
+                                         reattn_error *err)
+{
+    unsigned long long counts[2] = {0, 0};
+    cudaStream_t on = (cudaStream_t)stream;
+    cudaError_t code = cudaSuccess;
+    if (t->counts)
+        code = cudaMemcpyAsync(counts, t->counts, sizeof counts, cudaMemcpyDeviceToHost, on);
+    if (code == cudaSuccess)
+        code = cudaStreamSynchronize(on);
+    *scored = counts[0], *brought = counts[1];
+    return failed(code, "reading what came from the host", err);
 }

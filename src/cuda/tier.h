@@ -57,6 +57,9 @@ int reattn__cuda_tier_ready(reattn__cuda_tier *tier, const reattn__cuda_layer *l
 int reattn__cuda_tier_bring(reattn__cuda_tier *tier, const reattn__cuda_layer *layer, reattn__cuda_scope *scope,
                             void *work, void *stream, reattn_error *err);
 size_t reattn__cuda_tier_scratch(const reattn__cuda_tier *tier);
+/* As reattn__cuda_traffic. */
+int reattn__cuda_tier_traffic(const reattn__cuda_tier *tier, uint64_t *scored, uint64_t *brought, void *stream,
+                              reattn_error *err);
 
 #ifdef __cplusplus
 }

@@ -36,7 +36,7 @@ run 0 run --help
 for option in --file --prompt --predict --raw --json --trace --system-prompt --chat-template-file --grammar-file \
     --temp --top-k --top-p --min-p --repeat-penalty --repeat-last-n --seed --threads --gpu-layers --policy --keep \
     --local --local-per --recall-k --recall-span --recall-max --recall-per --recall-vote --recall-window --tail --chunk \
-    --cache-type-k --cache-type-v --ctx-size --mem-limit --pot --pot-keep --pot-novelty --catalyst; do
+    --cache-type-k --cache-type-v --ctx-size --mem-limit --store --pot --pot-keep --pot-novelty --catalyst; do
     grep -qE -- " $option[ ,]" out || complain "$what: $option is missing"
 done
 has out 'default 0.8'
