@@ -183,7 +183,11 @@ template <int W> struct room {
     static constexpr int CANDIDATES = W == 1 ? 224 : 1280, KEYS = CANDIDATES * 2, GROUPS = THREADS / WARP / W;
     static size_t bytes(size_t query) { return GROUPS * (CANDIDATES * sizeof(work) + KEYS * sizeof(int) + query); }
 };
-enum { FETCHED = 16, FETCHES = 8 };
+enum { FETCHES = 8 };
+__host__ __device__ constexpr int fetched_keys(int D)
+{
+    return D > 128 ? 8 : 16; /* at a time */
+}
 __host__ __device__ constexpr int fetched_pitch(int D)
 {
     return D / 8 + 1; /* of 16 bytes */
@@ -196,7 +200,7 @@ struct alignas(16) first_keys {
 };
 size_t fetched_bytes(const search &s)
 {
-    return s.far ? (THREADS / WARP) * (FETCHED * fetched_pitch(s.D) * 16 + sizeof(first_keys)) : 0;
+    return s.far ? (THREADS / WARP) * (fetched_keys(s.D) * fetched_pitch(s.D) * 16 + sizeof(first_keys)) : 0;
 }
 
 /* Scores of keys that are far, for a group of W warps: a warp fetches some whole keys, 16 bytes a lane, many on their
@@ -206,8 +210,9 @@ __device__ void score_far(const search &s, const double *q, int hk, const int *p
                           long long *score)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP % W, pieces = s.D / 8, pitch = fetched_pitch(s.D);
-    for (int base = warp * FETCHED; base < n; base += W * FETCHED) {
-        const int m = min(n - base, (int)FETCHED), all = m * pieces;
+    const int most = fetched_keys(s.D);
+    for (int base = warp * most; base < n; base += W * most) {
+        const int m = min(n - base, most), all = m * pieces;
         for (int i = lane; i < all; i += FETCHES * WARP) {
             uint4 x[FETCHES];
 #pragma unroll
@@ -394,9 +399,9 @@ template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : 
     const int m = survivors[group];
     bool left = mine && (!scanned || too_many[group] || m > R::CANDIDATES);
     uint4 *const fetched = (uint4 *)((int *)(queries + GROUPS * query) + GROUPS * R::KEYS);
-    uint4 *const here = fetched + threadIdx.x / WARP * FETCHED * fetched_pitch(s.D);
+    uint4 *const here = fetched + threadIdx.x / WARP * fetched_keys(s.D) * fetched_pitch(s.D);
     first_keys *const first_of =
-        (first_keys *)(fetched + THREADS / WARP * FETCHED * fetched_pitch(s.D)) + threadIdx.x / WARP;
+        (first_keys *)(fetched + THREADS / WARP * fetched_keys(s.D) * fetched_pitch(s.D)) + threadIdx.x / WARP;
     int n_first = 0;
     float bar = floor;
     if (FAR && W == 1 && mine && !left) {

@@ -19,7 +19,7 @@ enum {
     COPY_BLOCKS = 264,
     AT_ONCE = 4,
     RING_MORE = 192,
-    NEAR_MAX = 10240
+    NEAR_MAX = 12288
 };
 
 /* A token and the slot that it goes to, of all. */
@@ -69,22 +69,30 @@ __device__ int block_scan(int x, int *sums, int *all)
     return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
 }
 
-/* Where x is among n ascending numbers, or -1. */
-__device__ __forceinline__ int look_up(const int32_t *in, int n, int x)
+/* Where each x is among n ascending numbers, or -1. */
+template <int N> __device__ __forceinline__ void look_up(const int32_t *in, int n, const int (&x)[N], int (&at)[N])
 {
-    int low = 0;
-    for (int left = n; left > 0;) {
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        at[i] = 0;
+    int left = n;
+    while (left > 1) {
         const int half = left / 2;
-        const bool less = in[low + half] < x;
-        low = less ? low + half + 1 : low;
-        left = less ? left - half - 1 : half;
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            at[i] += in[at[i] + half - 1] < x[i] ? half : 0;
+        left -= half;
     }
-    return low < n && in[low] == x ? low : -1;
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        at[i] += n > 0 && in[at[i]] < x[i];
+        at[i] = at[i] < n && in[at[i]] == x[i] ? at[i] : -1;
+    }
 }
 
 __global__ void __launch_bounds__(THREADS) bring_kernel(const __grid_constant__ task t)
 {
-    extern __shared__ int32_t here[]; /* [near], what was held, if it fits */
+    extern __shared__ int32_t here[]; /* [2][near]: what was held, and its slots, if it fits */
     __shared__ int sums[WARPS], chosen, wanted;
     const int list = blockIdx.x;
     const int32_t *held = t.held + (int64_t)list * t.pool, *slots = t.slots + (int64_t)list * t.pool;
@@ -95,9 +103,12 @@ __global__ void __launch_bounds__(THREADS) bring_kernel(const __grid_constant__ 
     const int n_held = t.n_held[list];
     if (n_held <= t.near) {
 #pragma unroll 4
-        for (int i = threadIdx.x; i < n_held; i += THREADS)
+        for (int i = threadIdx.x; i < n_held; i += THREADS) {
             here[i] = held[i];
+            here[t.near + i] = slots[i];
+        }
         held = here;
+        slots = here + t.near;
     }
     if (threadIdx.x == 0)
         chosen = wanted = 0;
@@ -109,26 +120,26 @@ __global__ void __launch_bounds__(THREADS) bring_kernel(const __grid_constant__ 
     const int count = t.count ? t.count[list] : t.most, first = min(min(t.keep, t.from), count);
     int n = 0, missing = 0;
     for (int base = threadIdx.x; base < count; base += AT_ONCE * THREADS) {
-        int token[AT_ONCE];
+        int token[AT_ONCE], found[AT_ONCE];
 #pragma unroll
         for (int u = 0; u < AT_ONCE; u++) {
             const int i = min(base + u * THREADS, count - 1);
             token[u] = t.tokens ? t.tokens[(int64_t)list * t.room_in + i] : i < t.head ? i : i + t.skip;
         }
-#pragma unroll 1
-        for (int u = 0; u < AT_ONCE && base + u * THREADS < count; u++) {
-            const int i = base + u * THREADS;
-            int x = token[0];
+        if (token[0] < t.from) /* else they are all in the ring */
+            look_up(held, n_held, token, found);
 #pragma unroll
-            for (int j = 1; j < AT_ONCE; j++)
-                x = j == u ? token[j] : x;
+        for (int u = 0; u < AT_ONCE; u++) {
+            const int i = base + u * THREADS, x = token[u];
+            if (i >= count)
+                break;
             if (t.positions)
                 t.positions[(int64_t)list * t.room + i] = x;
             if (x >= t.from || x < t.keep) {
                 at[i] = x >= t.from ? x % t.ring : t.ring + x;
                 continue;
             }
-            const int found = x < t.sound ? look_up(held, n_held, x) : -1, slot = found < 0 ? -1 : slots[found];
+            const int slot = x >= t.sound || found[u] < 0 ? -1 : slots[found[u]];
             if (slot >= 0) {
                 marks[slot] = t.step;
                 at[i] = t.ring + t.keep + slot;
@@ -357,8 +368,12 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     s.held_next = t->held + next * set, s.slots_next = t->slots + next * set, s.n_next = t->n_held + next * t->lists;
     s.marks = t->marks, s.counts = t->counts, s.heads = t->lists > 1 ? 1 : t->Hk;
     s.near = t->pool <= NEAR_MAX ? (int)t->pool : 0;
-    int code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, sizeof(int32_t) * s.near, on, s),
-                      "looking for a scope's tokens", err);
+    const size_t shared = 2 * sizeof(int32_t) * s.near;
+    int code = failed(cudaFuncSetAttribute(bring_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
+                      "looking at the device", err);
+    if (code == REATTN_OK)
+        code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, shared, on, s), "looking for a scope's tokens",
+                      err);
     if (code)
         return code;
     t->which = next;
