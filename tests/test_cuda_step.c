@@ -170,8 +170,8 @@ static void check_plan(const world *w, const reattn__cuda_context *context, bool
                      " vote %d decode %d flavour %d far %d: %" PRId64 " spans, %" PRId64 " keys; the CPU has %" PRId64
                      ", %" PRId64,
                      i, w->plan.n_list, w->n, w->params.keep, w->params.local, w->params.recall_k, w->params.recall_max,
-                     w->params.recall_window, w->params.recall_vote, decode, (int)w->flavour, context == w->far, n_span, n_scope,
-                     w->plan.n_spans[i], want);
+                     w->params.recall_window, w->params.recall_vote, decode, (int)w->flavour, context == w->far, n_span,
+                     n_scope, w->plan.n_spans[i], want);
     }
     free(got);
 }
@@ -286,7 +286,8 @@ static void step_far(const world *w, const reattn__cuda_step_args *step, const f
     assert_int_equal(cudaMemcpy(got, args.out, bytes, cudaMemcpyDeviceToHost), cudaSuccess);
     for (size_t i = 0; i < bytes / sizeof *raw; i++)
         if (memcmp(raw + i, got + i, sizeof *raw))
-            fail_msg("T %" PRId64 " n %" PRId64 " H %d Hk %d D %d lists %d positions %d policy %d flavour %d: value %zu is %g "
+            fail_msg("T %" PRId64 " n %" PRId64
+                     " H %d Hk %d D %d lists %d positions %d policy %d flavour %d: value %zu is %g "
                      "with keys and values on the host, %g with those on the device",
                      args.T, w->n, w->layer.H, w->layer.Hk, w->layer.D, w->plan.n_list, w->params.positions,
                      w->policy_number, (int)w->flavour, i, (double)got[i], (double)raw[i]);
@@ -613,8 +614,9 @@ int main(void)
         puts("skipped: no CUDA device");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_errors), cmocka_unit_test(test_arrays), cmocka_unit_test(test_far),
-                                       cmocka_unit_test(test_sessions), cmocka_unit_test(test_long_decode)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_errors), cmocka_unit_test(test_arrays),
+                                       cmocka_unit_test(test_far), cmocka_unit_test(test_sessions),
+                                       cmocka_unit_test(test_long_decode)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif

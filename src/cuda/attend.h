@@ -16,8 +16,8 @@ extern "C" {
 
 /* Without `tokens` key i is token i, or i + skip from key `head` on, and there are `most` of them. */
 typedef struct reattn__cuda_scope {
-    const int32_t *tokens; /* [lists][room], device; or NULL */
-    const int32_t *count;  /* [lists], device; or NULL with tokens */
+    const int32_t *tokens;    /* [lists][room], device; or NULL */
+    const int32_t *count;     /* [lists], device; or NULL with tokens */
     const int32_t *positions; /* [lists][room], device; or NULL: those of an `original` scope are `tokens` */
     int64_t room, head, skip;
     int64_t most; /* no list has more keys */

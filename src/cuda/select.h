@@ -31,7 +31,7 @@ typedef struct reattn__cuda_keys {
     int64_t capacity; /* keys that the index has room for, >= M */
     void *index;      /* reattn__cuda_index_bytes(capacity, ...) bytes, aligned to 256 */
     int type, Hk, D;
-    int plane; /* 1: the index has an 8-bit plane */
+    int plane;               /* 1: the index has an 8-bit plane */
     unsigned long long *far; /* k is memory of the host, so that few keys are read, and those row by row; [0], on the
                                 device, gets how many decide read. NULL: k is memory of the device */
 } reattn__cuda_keys;
@@ -43,7 +43,7 @@ int reattn__cuda_index_make(const reattn__cuda_keys *keys, int64_t from, void *s
 
 /* Rows of keys of which key j is in row (first + j) % rows. */
 typedef struct reattn__cuda_ring {
-    const void *k; /* as those of reattn__cuda_keys, with its strides */
+    const void *k;       /* as those of reattn__cuda_keys, with its strides */
     int64_t first, rows; /* rows 0: there is none */
 } reattn__cuda_ring;
 /* The same from a ring on the device that has them, for keys that are far. */

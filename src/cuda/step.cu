@@ -483,8 +483,8 @@ void place_output(const layer *l, const reattn__cuda_step_args *a, int64_t *stri
     *stride_head = dense ? l->shape.D : a->out_stride_head;
 }
 
-int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s,
-           reattn__cuda_scope *scope, cudaStream_t stream, reattn_error *err)
+int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s, reattn__cuda_scope *scope,
+           cudaStream_t stream, reattn_error *err)
 {
     reattn__cuda_turns *t = &c->tables[l->table];
     int code = reattn__cuda_turns_need(t, scope->original ? s->n : scope->most, stream, err);

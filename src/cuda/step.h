@@ -40,8 +40,8 @@ typedef struct reattn__cuda_context_args {
     int plane;        /* 1: scan an 8-bit copy of the keys: half the bytes a step reads, half as much again stored for
                          keys. The hits are the same */
     int64_t capacity; /* most tokens, 0: as many as the device's memory could hold. Costs address space only */
-    int host;         /* 1: keys and values are kept in the host's memory, and on the device an 8-bit copy of the keys (plane
-                         has no say), and the keys and values in scope (tier.h). REATTENTION and STREAMING only */
+    int host;         /* 1: keys and values are kept in the host's memory, and on the device an 8-bit copy of the keys
+                         (plane has no say), and the keys and values in scope (tier.h). REATTENTION, STREAMING only */
 } reattn__cuda_context_args;
 
 /* Errors: E_ARG, E_UNSUPPORTED (names what), E_NOMEM. */
@@ -89,8 +89,8 @@ int reattn__cuda_check(reattn__cuda_context *context, void *stream, reattn_error
 
 /* With `host`: what came from there in all steps of a layer so far, in rows of keys or values of one head: keys that were
  * read for their scores, and pairs of a key and a value that came into scope. Waits for the stream. */
-int reattn__cuda_traffic(const reattn__cuda_context *context, int layer, uint64_t *scored, uint64_t *brought, void *stream,
-                         reattn_error *err);
+int reattn__cuda_traffic(const reattn__cuda_context *context, int layer, uint64_t *scored, uint64_t *brought,
+                         void *stream, reattn_error *err);
 
 /* Tokens held by a layer, steps that are queued included. */
 int64_t reattn__cuda_length(const reattn__cuda_context *context, int layer);
