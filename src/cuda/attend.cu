@@ -129,6 +129,7 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     a->q = args->q, a->cs = args->cs, a->k = (const uint16_t *)args->k, a->v = (const uint16_t *)args->v;
     a->tokens = scope->tokens, a->count = scope->count, a->room = scope->room, a->lists = scope->lists;
     a->alike = scope->alike, a->ring = scope->ring;
+    a->held = scope->ring ? scope->rows : args->n;
     a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most,
     a->sure = REATTN__MIN(REATTN__MAX(scope->sure, (int64_t)0), args->n), a->original = scope->original;
     a->positions = scope->positions;

@@ -18,6 +18,7 @@ struct attention {
     const uint16_t *k, *v;
     const int32_t *tokens, *count;
     int64_t room, head, skip, most, sure, ring, T, n, rows; /* rows = T * H */
+    int64_t held;                                           /* rows that k and v have */
     int type, H, Hk, g, D, lists, alike, original, neox, n_rot, splits;
     float scale;
     float *o;

@@ -22,7 +22,8 @@ typedef struct reattn__cuda_scope {
     int64_t room, head, skip;
     int64_t most; /* no list has more keys */
     int64_t sure; /* so many last tokens are in all of them: it does no harm to be wrong */
-    int64_t ring; /* not 0: `tokens` are rows of k and v, and of the last tokens t is in row t % ring (tier.h) */
+    int64_t ring; /* not 0: `tokens` are rows of k and v, and of the last tokens t is in row t % ring (tier.h)... */
+    int64_t rows; /* ...of so many */
     int lists;    /* 1, or the number of KV heads */
     int alike;    /* 1: these hold the same keys, one is as good as another but for where they are */
     int original; /* 1: positions are those of the text */

@@ -67,7 +67,7 @@ __device__ __forceinline__ void copy_values(const attention &a, const CUtensorMa
     for (int i = 0; i < QUARTER * CHUNKS / WARP; i++) {
         const int row = (i * WARP + lane) / CHUNKS, chunk = (i * WARP + lane) % CHUNKS;
         const int here = __shfl_sync(ALL, token, row);
-        const bool there = here < a.n;
+        const bool there = here < a.held;
         copy16(at + chunk / 8 * S::PIECE + row * 128 + (chunk % 8 ^ row % 8) * 16,
                v + (int64_t)(there ? here : 0) * a.Hk * D + chunk * 8, there);
     }
@@ -153,7 +153,7 @@ template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t s
     if (code == cudaSuccess)
         code = describe_boxes(&map.k, {a.k_turned, a.most, D, a.most * D, D, a.Hk, S::BN});
     if (code == cudaSuccess)
-        code = describe_boxes(&map.v, {a.v, a.n, pitch, D, D, a.Hk, S::BN / 4});
+        code = describe_boxes(&map.v, {a.v, a.held, pitch, D, D, a.Hk, S::BN / 4});
     if (code == cudaSuccess)
         code = cudaFuncSetAttribute(attend_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::SHARED);
     if (code != cudaSuccess)

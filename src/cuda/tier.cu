@@ -384,7 +384,7 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     code = failed(launch_next(copy_kernel, blocks, COPY_THREADS, 0, on, c), "bringing tokens", err);
     scope->alike = !scope->tokens;
     scope->tokens = s.at, scope->count = s.n_at, scope->positions = s.positions, scope->room = t->room;
-    scope->lists = t->lists, scope->ring = t->ring;
+    scope->lists = t->lists, scope->ring = t->ring, scope->rows = t->ring + t->keep + t->pool;
     return code;
 }
 
