@@ -12,8 +12,6 @@ __global__ void probe_kernel()
 {
 }
 
-enum { DEVICES = 64 };
-
 } // namespace
 
 namespace reattn_cuda

@@ -46,6 +46,23 @@ cudaError_t launch_next(void (*kernel)(parameters...), dim3 blocks, int threads,
     return cudaLaunchKernelEx(&config, kernel, args...);
 }
 
+/* Lets a kernel have so many bytes of shared memory that it asks for, always the same number; asks the driver once a
+ * device. */
+enum { DEVICES = 64 };
+template <auto kernel> cudaError_t allow_shared(int bytes)
+{
+    static int allowed[DEVICES];
+    int device = 0;
+    cudaError_t code = cudaGetDevice(&device);
+    const bool known = code == cudaSuccess && device >= 0 && device < DEVICES;
+    if (code != cudaSuccess || (known && __atomic_load_n(&allowed[device], __ATOMIC_RELAXED)))
+        return code;
+    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (code == cudaSuccess && known)
+        __atomic_store_n(&allowed[device], 1, __ATOMIC_RELAXED);
+    return code;
+}
+
 /* REATTN_OK, or an error that says what was being done. */
 int failed(cudaError_t code, const char *what, reattn_error *err);
 

@@ -365,7 +365,7 @@ template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stre
     if (stages > STAGES_MAX)
         stages = STAGES_MAX;
     const int shared = fixed + stages * S::STAGE_BYTES;
-    code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+    code = allow_shared<scan_kernel<D, KIND>>(SHARED_MAX);
     if (code != cudaSuccess)
         return code;
     const int tiles = (int)((s.M + TILE - 1) / TILE), splits = s.lists / 4, split_tiles = (tiles + splits - 1) / splits;
