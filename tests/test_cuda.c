@@ -239,6 +239,32 @@ static void test_law(void **state)
            brute);
 }
 
+/* Many queries over so many keys that some of their tiles are sampled first: a key that is met twice must not count
+ * twice, however many are worth a look at once. */
+static void test_sampled(void **state)
+{
+    (void)state;
+    if (!has_wgmma())
+        skip();
+    test_rng rng = {test_seed()};
+    static const flavour flavours[] = {RANDOM, COMMON_MEAN, SMALL_INTEGERS, MIXED_SIZES, OUTLIER, ASCENDING};
+    static const int dims[] = {64, 128, 128, 256}, tops[] = {1, 2, 4, 4, 5};
+    int64_t pairs = 0, brute = 0;
+    for (int i = 0; i < 60; i++) {
+        cuda_case c = {.path = REATTN__CUDA_WGMMA, .type = (int)test_int(&rng, 0, 1), .plane = i % 3 != 0};
+        c.T = test_int(&rng, 9, 48);
+        c.Hk = (int)test_int(&rng, 1, 2);
+        c.H = c.Hk * 4;
+        c.D = dims[test_int(&rng, 0, 3)];
+        c.top_k = tops[test_int(&rng, 0, 4)];
+        c.M = test_int(&rng, 4100, 10000);
+        c.flavour = flavours[test_int(&rng, 0, 5)];
+        check_case(&rng, &c, &pairs, &brute);
+    }
+    printf("60 cases, %" PRId64 " (query, head) pairs equal the law, %" PRId64 " of them were left to it\n", pairs,
+           brute);
+}
+
 /* ---------------------------------------------------------------------------------------------- real keys ------ */
 
 enum { LAW_K = 32, REF_QUERIES = 8, SINGLE = 64 };
@@ -418,8 +444,8 @@ int main(void)
         puts("skipped: no CUDA device");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law), cmocka_unit_test(test_real_keys),
-                                       cmocka_unit_test(test_errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law), cmocka_unit_test(test_sampled),
+                                       cmocka_unit_test(test_real_keys), cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif

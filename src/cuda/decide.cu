@@ -297,7 +297,7 @@ template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : 
 {
     typedef room<W> R;
     constexpr int GROUPS = R::GROUPS, N = WARP * W;
-    constexpr int AHEAD = W == 1 ? 2 : 8; /* candidates that a thread asks for before it knows how many there are */
+    constexpr int AHEAD = W == 1 ? 3 : 8; /* candidates that a thread asks for before it knows how many there are */
     extern __shared__ work shared[];
     __shared__ int survivors[GROUPS], keys[GROUPS], least[GROUPS], found[GROUPS], too_many[GROUPS];
     __shared__ int tops[GROUPS][W * TOP_MAX];

@@ -24,17 +24,26 @@ __device__ __forceinline__ void barrier_expect(uint64_t *bar, int bytes)
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(bar)), "r"(bytes)
                  : "memory");
 }
-__device__ __forceinline__ void barrier_arrive(uint64_t *bar)
+/* Of a barrier whose address in shared memory is known. */
+__device__ __forceinline__ void arrive_at(uint32_t bar)
 {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
-__device__ __forceinline__ void barrier_wait(uint64_t *bar, int phase)
+__device__ __forceinline__ void wait_at(uint32_t bar, int phase)
 {
     asm volatile("{\n.reg .pred done;\n"
                  "again:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@!done bra again;\n}" ::"r"(shared_address(bar)),
+                 "@!done bra again;\n}" ::"r"(bar),
                  "r"(phase)
                  : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(uint64_t *bar)
+{
+    arrive_at(shared_address(bar));
+}
+__device__ __forceinline__ void barrier_wait(uint64_t *bar, int phase)
+{
+    wait_at(shared_address(bar), phase);
 }
 
 /* A box of a tensor of three dimensions into shared memory; the barrier counts its bytes. */
