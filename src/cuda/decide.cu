@@ -94,7 +94,7 @@ __global__ void prepare_kernel(search s)
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
-enum { THREADS = 256, WHOLE_BLOCKS = 1024 };
+enum { THREADS = 256, WHOLE_BLOCKS = 1024, FEW_BLOCKS = 128 };
 
 /* Scores as integers of the same order: comparing those is quick. The law never says -0. */
 __device__ __forceinline__ long long rank_of(double x)
@@ -317,8 +317,11 @@ template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : 
     }
     if (mine)
         load_query(s, out, q, thread, N);
+    if (W > 1) /* a plan begins with what is there, whatever is found here */
+        let_next_start();
     wait_for_previous();
-    let_next_start();
+    if (W == 1)
+        let_next_start();
     meet<W>();
     const int floor_bits = mine ? s.floor[row] : 0;
     const bool scanned = mine && floor_bits != order_of(INFINITY);
@@ -477,10 +480,23 @@ template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : 
     }
 }
 
+/* So much shared memory that no two blocks fit a multiprocessor: a few that start while others still run would all
+ * crowd where it is free first. */
+size_t alone_bytes()
+{
+    int device = 0, all = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) != cudaSuccess)
+        return 0;
+    return (size_t)all / 2 + 1024;
+}
+
 template <int W, bool FAR> cudaError_t launch_decide_at(const search &s, size_t query, cudaStream_t stream)
 {
-    const size_t shared = room<W>::bytes(query) + fetched_bytes(s);
+    size_t shared = room<W>::bytes(query) + fetched_bytes(s);
     const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
+    if (W > 1 && blocks <= FEW_BLOCKS)
+        shared = REATTN__MAX(shared, alone_bytes());
     cudaError_t code =
         cudaFuncSetAttribute(decide_kernel<W, FAR>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     return code != cudaSuccess ? code : launch_next(decide_kernel<W, FAR>, blocks, THREADS, shared, stream, s);

@@ -11,7 +11,7 @@ namespace reattn_cuda
 
 /* Launches overlap: a kernel may start before its predecessor has ended. It waits here, in at least one block, before
  * it touches what that one writes or writes what that one reads. (All of ours do; so what came before the predecessor
- * has ended, too, when a kernel starts.) ... */
+ * has ended, too, when a kernel starts: but not if the predecessor said so before it waited itself.) ... */
 __device__ __forceinline__ void wait_for_previous()
 {
 #if __CUDA_ARCH__ >= 900

@@ -5,10 +5,10 @@
  * product is free, so a lane loads 16 bytes in a row of a key and calls them the fragment that the instruction wants;
  * queries are taken in the same order. No shared memory, and every byte is read once.
  *
- * Hundreds of warps that know nothing would each write down its first few keys. So of its first tile each takes maxima
- * and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. The sums of
- * that tile lie in shared memory until this is known, and are looked at then. One warp in eight looks again at what the
- * others have published after 2, 4, 8 ... tiles. Nobody waits for anybody.
+ * Hundreds of warps that know nothing would each write down its first few keys. So of its first two tiles each takes
+ * maxima and publishes them: the k-th best of what the warps of a head have published is surely reached by k keys. The
+ * sums of those tiles lie in shared memory until this is known, and are looked at then. One warp in eight looks again
+ * at what the others have published after 4, 8 ... tiles. Nobody waits for anybody.
  *
  * Two tiles of each warp are its own; further ones it takes from a counter, since some multiprocessors are served
  * faster than others. */
@@ -20,17 +20,17 @@ namespace
 {
 
 enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8, LISTENERS = 8 };
+enum { ASKED = 16384 }; /* most bytes of a tile that are asked for ahead */
 
 /* Bytes of shared memory that a block needs for NB times 8 rows: first the sums of a tile for each warp. */
 __host__ __device__ constexpr int tile_sums(int NB)
 {
     return TILE * NB * 8;
 }
-constexpr size_t shared_bytes(int NB, int top_k)
+constexpr size_t shared_bytes(int NB, int top_k, int blind)
 {
-    return sizeof(float) * WARPS * (tile_sums(NB) + NB * 8 * (top_k + 3));
+    return sizeof(float) * WARPS * (blind * tile_sums(NB) + NB * 8 * (top_k + 3));
 }
-
 
 /* c += keys (16 x 32 bytes) * queries (32 bytes x 8). */
 template <int KIND, class C>
@@ -74,7 +74,7 @@ __device__ float published_floor(const search &s, int64_t row, int lane)
 }
 
 template <int D, int KIND, int NB>
-__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head)
+__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head, int blind_most)
 {
     typedef typename sums<KIND>::type sum;
     constexpr int BYTES = D * value_bytes(KIND);
@@ -85,9 +85,9 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
     constexpr int PER = LOADS == 1 ? 4 : LOADS <= 3 ? 2 : 1, STEP = 16 * PER; /* enough bytes in flight */
     extern __shared__ float shared[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, quad = lane / 4, in_quad = lane % 4;
-    sum *kept = (sum *)shared + warp * tile_sums(NB) + lane; /* a lane's own places */
-    float *best = shared + WARPS * tile_sums(NB) + warp * ROWS * (s.top_k + 3), *floors = best + ROWS * s.top_k,
-          *tops = floors + ROWS;
+    sum *kept = (sum *)shared + warp * blind_most * tile_sums(NB) + lane; /* a lane's own places */
+    float *best = shared + WARPS * blind_most * tile_sums(NB) + warp * ROWS * (s.top_k + 3),
+          *floors = best + ROWS * s.top_k, *tops = floors + ROWS;
     int *counts = (int *)(tops + ROWS);
     const int64_t unit = (int64_t)blockIdx.x * WARPS + warp;
     const int hk = (int)(unit % s.Hk);
@@ -105,27 +105,39 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         pitch = s.stride_key * 2;
     }
     /* In the plane whole tiles are there; of other keys the last stands in for those past the end. */
-    const int64_t last = KIND == I8 ? s.tile_stride * TILE - 1 : s.M - 1;
+    const int last = (int)min(KIND == I8 ? s.tile_stride * TILE : s.M, (int64_t)INT32_MAX) - 1;
 
     constexpr bool AHEAD = LOADS <= 4; /* the next step's keys are asked for before this step's are used */
     uint4 next[LOADS][2 * PER];
-    auto load = [&](int64_t first) {
+    auto load = [&](int first) {
 #pragma unroll
         for (int i = 0; i < 2 * PER; i++) {
-            int64_t key = first + quad + i * 8;
-            const char *from = base + (key < last ? key : last) * pitch + in_quad * 16;
+            const int key = first + quad + i * 8;
+            const char *from = base + min(key, last) * pitch + in_quad * 16;
 #pragma unroll
             for (int l = 0; l < LOADS; l++)
                 next[l][i] = HALF && l == LOADS - 1 && in_quad >= 2 ? uint4{0, 0, 0, 0} : stream16(from + l * 64);
         }
     };
 
-    const int64_t tiles = (s.M + TILE - 1) / TILE;
-    const int list = (int)(unit / s.Hk);
-    int64_t tile = list, following = list + warps_per_head;
+    /* Brings the beginning of a tile into the L2 cache, while the warp waits for something else. */
+    auto ask = [&](int tile) {
+        constexpr int LINES = (BYTES + 127) / 128, KEYS = BYTES * TILE > ASKED ? ASKED / BYTES : TILE;
+#pragma unroll
+        for (int i = 0; i < KEYS * LINES / WARP; i++) {
+            const int key = tile * TILE + (i * WARP + lane) / LINES;
+            ask_for(base + min(key, last) * pitch + (i * WARP + lane) % LINES * 128);
+        }
+    };
+
+    const int tiles = (int)((s.M + TILE - 1) / TILE), list = (int)(unit / s.Hk);
+    int tile = list, following = list + warps_per_head;
     if (AHEAD && tile < tiles)
         load(tile * TILE);
+    if (tile < tiles)
+        ask(tile);
     wait_for_previous();
+    let_next_start();
 
     for (int i = lane; i < ROWS * s.top_k; i += WARP)
         best[i] = -INFINITY;
@@ -158,10 +170,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         }
 
     /* Lanes write down what their keys of a row are worth, each in a place of its own. */
-    auto note = [&](int n, int i, int64_t tile, const tile_info &t, float e, unsigned keys, sum most) {
-        const int r = row_at[n][i], at = (int)tile * COLUMNS + quad;
+    auto note = [&](int n, int i, int tile, const tile_info &t, float e, unsigned keys, sum most) {
+        const int r = row_at[n][i], at = tile * COLUMNS + quad;
         const int64_t row = hk * s.rows + first_row + r;
-        const bool part = (tile + 1) * TILE > s.M;
+        const bool part = (int64_t)(tile + 1) * TILE > s.M;
         if (part)
             keys &= keys_there(at, s.M);
         const unsigned all = __ballot_sync(ALL, keys != 0);
@@ -213,12 +225,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
 
     const tile_info *infos = s.tiles + hk * s.tile_stride;
     tile_info t_next = infos[min(tile, tiles - 1)];
-    for (int turn = 1; tile < tiles; turn++) {
-        const tile_info t = t_next;
-        t_next = infos[min(following, tiles - 1)];
+    /* The first tiles are met twice: their sums and maxima are taken, then they are looked at. */
+    int blind = 0;
+    while (s.samples && blind < blind_most && (list + (int64_t)blind * warps_per_head + 1) * TILE <= s.M)
+        blind++;
+    for (int job = 0, turn = 0; job < 2 * blind || tile < tiles; job++) {
+        const bool unseen = job < blind, seen_before = !unseen && job < 2 * blind;
+        const int here = seen_before ? list + (job - blind) * warps_per_head : tile;
+        const tile_info t = seen_before ? infos[here] : t_next;
         int ticket = 0; /* comes while the tile is worked on */
-        if (lane == 0 && following < tiles)
-            ticket = atomicAdd(s.next + hk * s.rows + first_row, 1);
+        if (!seen_before) {
+            turn++;
+            t_next = infos[min(following, tiles - 1)];
+            if (lane == 0 && following < tiles)
+                ticket = atomicAdd(s.next + hk * s.rows + first_row, 1);
+        }
         int seen[NB][2]; /* what other warps have found by now */
         float e[NB][2];
         sum least[NB][2];
@@ -243,86 +264,82 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                 seen[n][i] = row < s.rows ? *(volatile int *)&s.floor[hk * s.rows + row] : order_of(INFINITY);
             }
         refresh();
-        const bool blind = turn == 1 && s.samples && (tile + 1) * TILE <= s.M;
         sum most[NB][2];
 #pragma unroll
         for (int n = 0; n < NB; n++)
             most[n][0] = most[n][1] = KIND == I8 ? (sum)INT32_MIN : (sum)-INFINITY;
 #pragma unroll 1
-        for (int look = blind ? 0 : 1; look < 2; look++) {
-#pragma unroll 1
-            for (int at = 0; at < TILE; at += STEP) {
-                sum c[PER][NB][4];
-                sum *sums = kept + at * NB * 8;
-                if (look == 1 && blind) {
+        for (int at = 0; at < TILE; at += STEP) {
+            sum c[PER][NB][4];
+            sum *sums = kept + (unseen ? job : job - blind) * tile_sums(NB) + at * NB * 8;
+            if (seen_before) {
 #pragma unroll
-                    for (int j = 0; j < PER * NB * 4; j++)
-                        c[j / (NB * 4)][j / 4 % NB][j % 4] = sums[j * WARP];
-                } else {
-                    uint4 now[LOADS][2 * PER];
-                    if (!AHEAD)
-                        load(tile * TILE + at);
+                for (int j = 0; j < PER * NB * 4; j++)
+                    c[j / (NB * 4)][j / 4 % NB][j % 4] = sums[j * WARP];
+            } else {
+                uint4 now[LOADS][2 * PER];
+                if (!AHEAD)
+                    load(tile * TILE + at);
 #pragma unroll
-                    for (int l = 0; l < LOADS; l++)
+                for (int l = 0; l < LOADS; l++)
 #pragma unroll
-                        for (int i = 0; i < 2 * PER; i++)
-                            now[l][i] = next[l][i];
-                    if (AHEAD)
-                        load(at + STEP < TILE ? tile * TILE + at + STEP : following * TILE);
-#pragma unroll
-                    for (int p = 0; p < PER; p++)
-#pragma unroll
-                        for (int n = 0; n < NB; n++) {
-#pragma unroll
-                            for (int i = 0; i < 4; i++)
-                                c[p][n][i] = 0;
-#pragma unroll
-                            for (int l = 0; l < LOADS; l++) {
-                                const uint4 x = now[l][2 * p], y = now[l][2 * p + 1];
-                                product<KIND>(c[p][n], {x.x, y.x, x.y, y.y}, b[l * 2][n]);
-                                product<KIND>(c[p][n], {x.z, y.z, x.w, y.w}, b[l * 2 + 1][n]);
-                            }
-                        }
-                }
-                if (look == 0) {
-#pragma unroll
-                    for (int j = 0; j < PER * NB * 4; j++) {
-                        const sum x = c[j / (NB * 4)][j / 4 % NB][j % 4];
-                        sums[j * WARP] = x;
-                        most[j / 4 % NB][j % 2] = max(most[j / 4 % NB][j % 2], x);
-                    }
-                    continue;
-                }
-                bool hit = false;
+                    for (int i = 0; i < 2 * PER; i++)
+                        now[l][i] = next[l][i];
+                if (AHEAD)
+                    load(at + STEP < TILE ? tile * TILE + at + STEP : min(following, tiles) * TILE);
 #pragma unroll
                 for (int p = 0; p < PER; p++)
 #pragma unroll
-                    for (int n = 0; n < NB; n++)
+                    for (int n = 0; n < NB; n++) {
 #pragma unroll
                         for (int i = 0; i < 4; i++)
-                            hit |= c[p][n][i] >= least[n][i % 2];
-                if (!__any_sync(ALL, hit))
-                    continue;
-
-                /* Rare. */
+                            c[p][n][i] = 0;
+#pragma unroll
+                        for (int l = 0; l < LOADS; l++) {
+                            const uint4 x = now[l][2 * p], y = now[l][2 * p + 1];
+                            product<KIND>(c[p][n], {x.x, y.x, x.y, y.y}, b[l * 2][n]);
+                            product<KIND>(c[p][n], {x.z, y.z, x.w, y.w}, b[l * 2 + 1][n]);
+                        }
+                    }
+            }
+            if (unseen) {
+#pragma unroll
+                for (int j = 0; j < PER * NB * 4; j++) {
+                    const sum x = c[j / (NB * 4)][j / 4 % NB][j % 4];
+                    sums[j * WARP] = x;
+                    most[j / 4 % NB][j % 2] = max(most[j / 4 % NB][j % 2], x);
+                }
+                continue;
+            }
+            bool hit = false;
+#pragma unroll
+            for (int p = 0; p < PER; p++)
 #pragma unroll
                 for (int n = 0; n < NB; n++)
 #pragma unroll
-                    for (int i = 0; i < 2; i++) {
-                        unsigned keys = 0;
-                        sum top = c[0][n][i];
+                    for (int i = 0; i < 4; i++)
+                        hit |= c[p][n][i] >= least[n][i % 2];
+            if (!__any_sync(ALL, hit))
+                continue;
+
+            /* Rare. */
 #pragma unroll
-                        for (int j = 0; j < 2 * PER; j++) {
-                            const sum x = c[j / 2][n][j % 2 * 2 + i];
-                            keys |= x >= least[n][i] ? 1u << j : 0;
-                            top = max(top, x);
-                        }
-                        note(n, i, tile, t, e[n][i], keys << at / COLUMNS, top);
+            for (int n = 0; n < NB; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    unsigned keys = 0;
+                    sum top = c[0][n][i];
+#pragma unroll
+                    for (int j = 0; j < 2 * PER; j++) {
+                        const sum x = c[j / 2][n][j % 2 * 2 + i];
+                        keys |= x >= least[n][i] ? 1u << j : 0;
+                        top = max(top, x);
                     }
-                refresh();
-            }
-            if (look == 1)
-                break;
+                    note(n, i, here, t, e[n][i], keys << at / COLUMNS, top);
+                }
+            refresh();
+        }
+        if (unseen) {
 #pragma unroll
             for (int n = 0; n < NB; n++)
 #pragma unroll
@@ -332,18 +349,21 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                         top = max(top, __shfl_xor_sync(ALL, top, j));
                     const int r = row_at[n][i];
                     if (quad == 0 && list < s.samples && first_row + r < s.rows) {
-                        tops[r] = (float)top * (info[n][i].scale * t.scale) - e[n][i];
+                        tops[r] = fmaxf(tops[r], (float)top * (info[n][i].scale * t.scale) - e[n][i]);
                         ((volatile float *)s.sample)[(hk * s.rows + first_row + r) * s.samples + list] = tops[r];
                     }
                 }
+        }
+        if (unseen && job + 1 == blind) {
+            if (following < tiles)
+                ask(following);
             listen((list + turn) % rows_here);
             __syncwarp();
             for (int i = lane; i < rows_here; i += WARP)
                 floors[i] = fmaxf(floors[i], of_order(((volatile int *)s.floor)[hk * s.rows + first_row + i]));
-            __syncwarp();
-            refresh();
         }
-        if (s.samples && !blind && (turn & (turn - 1)) == 0 && (turn == 1 || list / rows_here % LISTENERS == 0))
+        if (s.samples && job >= 2 * blind && (turn & (turn - 1)) == 0 &&
+            (turn == 1 || list / rows_here % LISTENERS == 0))
             listen((list + turn) % rows_here);
         __syncwarp();
         if (quad == 0) {
@@ -354,8 +374,10 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
                     floors[row_at[n][i]] = fmaxf(floors[row_at[n][i]], of_order(seen[n][i]));
         }
         __syncwarp();
-        tile = following;
-        following = 2 * warps_per_head + __shfl_sync(ALL, ticket, 0);
+        if (!seen_before) {
+            tile = following;
+            following = 2 * warps_per_head + __shfl_sync(ALL, ticket, 0);
+        }
     }
     for (int i = lane; i < ROWS && first_row + i < s.rows; i += WARP)
         s.count[(hk * s.rows + first_row + i) * s.lists + list] = counts[i];
@@ -363,14 +385,20 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
 
 template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
 {
-    const size_t shared = shared_bytes(NB, s.top_k);
-    const cudaError_t code =
-        cudaFuncSetAttribute(scan_kernel<D, KIND, NB>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    int device = 0, all = 0;
+    cudaError_t code = cudaGetDevice(&device);
+    if (code == cudaSuccess)
+        code = cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+    /* Where there is room for two tiles in each of the blocks of a multiprocessor. */
+    const int blind = BLOCKS_PER_SM * (shared_bytes(NB, TOP_MAX, 2) + 1024) <= (size_t)all ? 2 : 1;
+    const size_t shared = shared_bytes(NB, s.top_k, blind);
+    if (code == cudaSuccess)
+        code = allow_shared<scan_kernel<D, KIND, NB>>((int)shared_bytes(NB, TOP_MAX, blind));
     if (code != cudaSuccess)
         return code;
     const unsigned groups = (unsigned)((s.rows + NB * 8 - 1) / (NB * 8));
     const unsigned blocks = (unsigned)(((int64_t)s.lists * s.Hk + WARPS - 1) / WARPS);
-    return launch_next(scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists);
+    return launch_next(scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists, blind);
 }
 
 struct scan {
