@@ -41,7 +41,11 @@ static void test_plans(void **state)
             if (test_one_in(&rng, 20))
                 hits[i] = (reattn_hit){-1, -INFINITY};
         }
+        const bool decode = test_one_in(&rng, 2); /* a few queries come last, and older ones have voted before */
+        const int64_t few = test_int(&rng, 0, 2), n_fresh = decode && few < n_query ? few : n_query;
         reattn__cuda_plan_args args = {.n_query = n_query,
+                                       .fresh = test_int(&rng, 0, n_query - n_fresh),
+                                       .n_fresh = n_fresh,
                                        .H = H,
                                        .top_k = k,
                                        .lists = lists,

@@ -19,10 +19,11 @@ enum {
     WARPS = THREADS / WARP,
     BINS = THREADS,
     BIN_BITS = 10,
-    LISTED = REATTN__CUDA_SPANS_MAX,
+    LISTED = 4096,
     EMPTY = -1,
     CACHED = LISTED / THREADS,
-    BATCH = 8
+    BATCH = 8,
+    AGAIN_MOST = 1024 /* tallies to rank by comparing each with each */
 };
 enum { MASS_UNIT = 44, MASS_BIN = 37 }; /* a whole vote is 2^44; 128 bins a vote */
 
@@ -41,6 +42,7 @@ struct task {
     int64_t span, n, keep, local, room;
     int32_t *tokens, *count, *n_span;
     reattn_span *spans;
+    bool rehearse, along;
     char *table; /* in global memory, [lists] tables; NULL: in shared memory */
     size_t table_bytes;
 };
@@ -48,6 +50,12 @@ struct task {
 template <bool MASS> __host__ __device__ constexpr size_t slot_bytes()
 {
     return sizeof(u64) + sizeof(int) + sizeof(typename vote_type<MASS>::type);
+}
+
+/* Room for tallies that can be among the best: what there is of shared memory beside 8192 tallies. */
+template <bool MASS> __host__ __device__ constexpr int listed_most()
+{
+    return MASS ? LISTED / 2 : LISTED;
 }
 
 /* Positions with their votes and best score. */
@@ -83,6 +91,12 @@ __device__ const reattn_hit *hit_of(const task &t, int list, int64_t i)
     return t.hits + i / per * t.H * t.top_k + list * per + i % per;
 }
 
+/* Where a position's tally is looked for first. */
+__device__ __forceinline__ unsigned first_slot(const task &t, int pos)
+{
+    return t.shift < 32 ? (unsigned)pos * 0x9e3779b1u >> t.shift : 0;
+}
+
 template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b, int list, int64_t i)
 {
     const reattn_hit *hit = hit_of(t, list, i);
@@ -103,7 +117,7 @@ template <bool MASS> __device__ void cast(const task &t, const tallies<MASS> &b,
         const double share = exp(t.scale * (score - top)) / sum;
         weight = (typename vote_type<MASS>::type)fmax(1.0, rint(share * (double)(1ull << MASS_UNIT)));
     }
-    unsigned slot = t.shift < 32 ? (unsigned)pos * 0x9e3779b1u >> t.shift : 0;
+    unsigned slot = first_slot(t, pos);
     for (;; slot = (slot + 1) & (t.slots - 1)) {
         int seen = *(volatile int *)&b.pos[slot];
         if (seen == EMPTY)
@@ -285,10 +299,78 @@ template <bool MASS, class function> __device__ void each_vote(const tallies<MAS
     }
 }
 
+/* The place of a position that has votes. */
+template <bool MASS> __device__ int find(const task &t, const tallies<MASS> &b, int pos)
+{
+    unsigned slot = first_slot(t, pos);
+    while (b.pos[slot] != pos)
+        slot = (slot + 1) & (t.slots - 1);
+    return (int)slot;
+}
+
+/* A tally that is among the m best has more votes than `votes`; or as many, and a better score than `best`; or as good
+ * a one, and comes no later than `low` says. */
+template <bool MASS> struct bar {
+    typename vote_type<MASS>::type votes;
+    u64 best;
+    unsigned low;
+    __device__ bool reached(typename vote_type<MASS>::type v, u64 b, int pos) const
+    {
+        return v > votes || (v == votes && (b > best || (b == best && 0x80000000u - (unsigned)pos >= low)));
+    }
+};
+
+/* The m best once more, after the last votes; returns how many. Votes and scores only rise. So a tally that was not
+ * among the m best and got none of these votes still has those m above it; nor has one a chance that is still below the
+ * bar. What remains is little more than m: the old best [n_old], and few of those that have just been voted for. */
+template <bool MASS>
+__device__ __forceinline__ int keep_again(const task &t, const tallies<MASS> &table, const tallies<MASS> &list,
+                                          shared_part &s, int number, const bar<MASS> &old_bar, const int *old,
+                                          int n_old, int *kept)
+{
+    typedef typename vote_type<MASS>::type votes_t;
+    const votes_t LISTED_BIT = (votes_t)1 << (8 * sizeof(votes_t) - 1);
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    if (threadIdx.x == 0)
+        s.listed = s.kept = 0;
+    __syncthreads();
+    for (int i = threadIdx.x; i < n_old + (int)(t.end_fresh - t.fresh); i += THREADS) {
+        const int pos = i < n_old ? old[i] : (int)hit_of(t, number, t.fresh + i - n_old)->pos;
+        if (pos < 0)
+            continue;
+        const int slot = find(t, table, pos);
+        const votes_t votes = atomicOr(&table.votes[slot], LISTED_BIT);
+        if ((votes & LISTED_BIT) || !old_bar.reached(votes, table.best[slot], pos))
+            continue;
+        const int at = atomicAdd(&s.listed, 1);
+        list.votes[at] = votes;
+        list.best[at] = table.best[slot];
+        list.pos[at] = pos;
+    }
+    __syncthreads();
+    const int n = s.listed;
+    for (int i = warp; i < n; i += WARPS) {
+        const votes_t votes = list.votes[i];
+        const u64 best = list.best[i];
+        const int pos = list.pos[i];
+        int better = 0;
+#pragma unroll 4
+        for (int j = lane; j < n; j += WARP) {
+            const votes_t v = list.votes[j];
+            const u64 b = list.best[j];
+            better += v > votes || (v == votes && (b > best || (b == best && list.pos[j] < pos)));
+        }
+        if (__reduce_add_sync(ALL, better) < t.m && lane == 0)
+            kept[atomicAdd(&s.kept, 1)] = pos;
+    }
+    __syncthreads();
+    return s.kept;
+}
+
 /* Finds the m best tallies: positions to kept, in any order; returns how many. */
 template <bool MASS>
-__device__ int keep_best(const task &t, const tallies<MASS> &table, const tallies<MASS> &list, shared_part &s,
-                         int *kept)
+__device__ __forceinline__ int keep_best(const task &t, const tallies<MASS> &table, const tallies<MASS> &list,
+                                         shared_part &s, bar<MASS> *limit, int *kept)
 {
     typedef typename vote_type<MASS>::type votes_t;
     int ones = 0;
@@ -321,14 +403,14 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
         if (v == 0 || table.bin(v) < bin)
             return;
         const int at = atomicAdd(&s.listed, 1);
-        if (at < LISTED) {
+        if (at < listed_most<MASS>()) {
             list.votes[at] = v;
             list.best[at] = table.best[i];
             list.pos[at] = table.pos[i];
         }
     });
     __syncthreads();
-    const bool fits = s.listed <= LISTED;
+    const bool fits = s.listed <= listed_most<MASS>();
     const tallies<MASS> &from = fits ? list : table;
     const int n = fits ? s.listed : t.slots;
 
@@ -349,47 +431,23 @@ __device__ int keep_best(const task &t, const tallies<MASS> &table, const tallie
             }
         }
     }
-    for (int i = threadIdx.x; i < n; i += THREADS) {
-        const votes_t v = from.votes[i];
-        const u64 b = from.best[i];
-        if (v > votes || (v == votes && (b > best || (b == best && 0x80000000u - (unsigned)from.pos[i] >= low))))
+    *limit = {votes, best, (unsigned)low};
+    for (int i = threadIdx.x; i < n; i += THREADS)
+        if (limit->reached(from.votes[i], from.best[i], from.pos[i]))
             kept[atomicAdd(&s.kept, 1)] = from.pos[i];
-    }
     __syncthreads();
     return s.kept;
 }
 
-template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task t)
+/* From the m best positions, in any order, to the list of tokens. They are left in kept + m, ascending. */
+__device__ __forceinline__ void write_plan(const task &t, shared_part &s, int list, int *kept, int n_kept)
 {
-    extern __shared__ __align__(16) char raw[];
-    __shared__ shared_part s;
-    const int list = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const tallies<MASS> listed(raw, LISTED);
-    int *kept = (int *)(raw + LISTED * slot_bytes<MASS>()), *sorted = kept + t.m, *offset = sorted + t.m,
-        *ends = offset + t.m;
-    char *own = raw + (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
-    const tallies<MASS> table(t.table ? t.table + list * t.table_bytes : own, t.slots);
-    if (!t.table)
-        clear(table, t.slots, threadIdx.x, THREADS);
-    /* First what is there already. */
-#pragma unroll 1
-    for (int fresh = 0; fresh < 2; fresh++) {
-        if (fresh) {
-            wait_for_previous();
-            let_next_start();
-        }
-        __syncthreads();
-        const int64_t from = fresh ? t.fresh : 0, end = t.table ? 0 : fresh ? t.end_fresh : t.n_hit;
-#pragma unroll 1
-        for (int64_t i = from + threadIdx.x; i < end; i += THREADS)
-            if (fresh || i < t.fresh || i >= t.end_fresh)
-                cast(t, table, list, i);
-    }
-    __syncthreads();
-    const int n_kept = keep_best(t, table, listed, s, kept);
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    int *sorted = kept + t.m, *offset = sorted + t.m, *ends = offset + t.m;
 
     for (int i = warp; i < n_kept; i += WARPS) {
         int less = 0;
+#pragma unroll 4
         for (int j = lane; j < n_kept; j += WARP)
             less += kept[j] < kept[i];
         less = __reduce_add_sync(ALL, less);
@@ -442,11 +500,53 @@ template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task
     }
 }
 
+template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task t)
+{
+    extern __shared__ __align__(16) char raw[];
+    __shared__ shared_part s;
+    const int list = blockIdx.x;
+    const tallies<MASS> listed(raw, listed_most<MASS>());
+    int *kept = (int *)(raw + listed_most<MASS>() * slot_bytes<MASS>());
+    char *own = (char *)kept + ((size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
+    const tallies<MASS> table(t.table ? t.table + list * t.table_bytes : own, t.slots);
+    if (!t.table)
+        clear(table, t.slots, threadIdx.x, THREADS);
+    /* First with the hits that are there already, while the last are still looked for. That plan is thrown away, but
+     * then few positions are left that can be in the right one, and the code has been fetched. */
+    int n_kept = 0;
+    bar<MASS> limit = {};
+#pragma unroll 1
+    for (int turn = t.rehearse ? 0 : 1; turn < 2; turn++) {
+        const bool last = turn == 1;
+        if (last) {
+            wait_for_previous();
+            if (!t.along)
+                let_next_start();
+        }
+        __syncthreads();
+        const bool again = last && t.rehearse;
+        const int64_t from = again ? t.fresh : 0, end = again ? t.end_fresh : t.table ? 0 : t.n_hit;
+#pragma unroll 1
+        for (int64_t i = from + threadIdx.x; i < end; i += THREADS)
+            if (last || i < t.fresh || i >= t.end_fresh)
+                cast(t, table, list, i);
+        __syncthreads();
+        if (t.along && !again) /* not at once: what it reads would delay what selects */
+            let_next_start();
+        if (again && n_kept + (t.end_fresh - t.fresh) <= AGAIN_MOST)
+            n_kept = keep_again(t, table, listed, s, list, limit, kept + t.m, n_kept, kept);
+        else
+            n_kept = keep_best(t, table, listed, s, &limit, kept);
+        write_plan(t, s, list, kept, n_kept);
+    }
+}
+
 /* --------------------------------------------------------------------------------------------- the host -------- */
 
 struct layout {
     task t;
     size_t shared;
+    int most; /* bytes that may be asked for */
     bool global;
 };
 
@@ -463,17 +563,20 @@ template <bool MASS> cudaError_t lay_out(const reattn__cuda_plan_args *a, layout
     t.tokens = a->tokens, t.count = a->count, t.n_span = a->n_span, t.spans = a->spans;
     const int64_t per_query = (int64_t)(a->H / a->lists) * a->top_k;
     t.n_hit = a->n_query * per_query, t.fresh = a->fresh * per_query, t.end_fresh = t.fresh + a->n_fresh * per_query;
+    t.along = a->along, t.rehearse = a->n_fresh < a->n_query;
     t.slots = 16, t.shift = 28;
     while (t.slots < 2 * t.n_hit) {
         t.slots *= 2;
         t.shift--;
     }
     t.table_bytes = ((size_t)t.slots * slot_bytes<MASS>() + 255) / 256 * 256;
-    l->shared = (LISTED * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
-    l->global = l->shared + t.table_bytes + sizeof(shared_part) > (size_t)most;
+    l->shared = (listed_most<MASS>() * slot_bytes<MASS>() + (size_t)t.m * 4 * sizeof(int) + 15) / 16 * 16;
+    l->most = most - (int)(sizeof(shared_part) + 1023) / 1024 * 1024;
+    l->global = l->shared + t.table_bytes > (size_t)l->most;
     if (!l->global)
         l->shared += t.table_bytes;
     t.table = l->global ? (char *)a->work : NULL;
+    t.rehearse &= !l->global;
     return code;
 }
 
@@ -484,8 +587,7 @@ template <bool MASS> cudaError_t launch(const layout &l, cudaStream_t stream)
         clear_kernel<MASS><<<dim3(blocks, l.t.lists), 256, 0, stream>>>(l.t);
         cast_kernel<MASS><<<dim3(blocks, l.t.lists), 256, 0, stream>>>(l.t);
     }
-    cudaError_t code =
-        cudaFuncSetAttribute(plan_kernel<MASS>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)l.shared);
+    cudaError_t code = allow_shared<plan_kernel<MASS>>(l.most);
     if (code != cudaSuccess)
         return code;
     return launch_next(plan_kernel<MASS>, l.t.lists, THREADS, l.shared, stream, l.t);

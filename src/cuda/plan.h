@@ -15,8 +15,10 @@ extern "C" {
 #define REATTN__CUDA_SPANS_MAX 4096
 
 typedef struct reattn__cuda_plan_args {
-    const reattn_hit *hits; /* [n_query][H][top_k], device; positions counted from `keep`, -1: none */
+    const reattn_hit *hits;          /* [n_query][H][top_k], device; positions counted from `keep`, -1: none */
     int64_t n_query, fresh, n_fresh; /* queries [fresh, fresh + n_fresh) are what the kernel before writes */
+    int along; /* 1: the kernel that is launched next may begin while this one still waits for the one before: what it
+                  does before it waits itself needs nothing of both */
     int H, top_k;
     int lists;       /* 1, or the number of KV heads: one scope each */
     int vote;        /* reattn_vote. MASS is summed in units of 2^-44, so that the order of votes does not matter */
