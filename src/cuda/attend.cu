@@ -104,7 +104,8 @@ int check(const reattn__cuda_attend_args *a, reattn_error *err)
         return reattn__fail(err, REATTN_E_ARG, "%d query heads are no multiple of %d KV heads", a->H, a->Hk);
     if (a->T < 1 || a->scope.most < a->T || a->n < a->T || a->n > INT32_MAX || a->scope.most > a->n ||
         (a->scope.lists != 1 && a->scope.lists != a->Hk) || a->n_rot < 0 || a->n_rot > a->D || a->n_rot % 2 ||
-        !a->scope.tokens != !a->scope.count || (int64_t)a->T * a->H > INT32_MAX / 2)
+        !a->scope.tokens != !a->scope.count || (int64_t)a->T * a->H > INT32_MAX / 2 || a->scope.sure < 0 ||
+        a->scope.sure > a->scope.most)
         return reattn__fail(err, REATTN_E_ARG, "%lld queries over %lld of %lld tokens in %d lists: out of range",
                             (long long)a->T, (long long)a->scope.most, (long long)a->n, a->scope.lists);
     return REATTN_OK;
@@ -131,8 +132,12 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     a->alike = scope->alike, a->ring = scope->ring;
     a->held = scope->ring ? scope->rows : args->n;
     a->head = scope->tokens ? 0 : scope->head, a->skip = scope->skip, a->most = scope->most,
-    a->sure = REATTN__MIN(REATTN__MAX(scope->sure, (int64_t)0), args->n), a->original = scope->original;
-    a->positions = scope->positions;
+    a->original = scope->original, a->positions = scope->positions;
+    if (scope->tokens && args->T == 1) {
+        a->early = (int)scope->sure;
+        a->likely = scope->ring ? NULL : scope->likely, a->n_likely = scope->n_likely,
+        a->likely_room = scope->likely_room;
+    }
     a->T = args->T, a->n = args->n, a->rows = args->T * args->H, a->type = args->type, a->H = args->H, a->Hk = args->Hk;
     a->g = args->H / args->Hk, a->D = args->D, a->neox = args->neox, a->n_rot = args->n_rot, a->scale = args->scale;
     a->out = args->out, a->lse = args->lse;

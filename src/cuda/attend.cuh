@@ -17,8 +17,12 @@ struct attention {
     const float *q, *cs;
     const uint16_t *k, *v;
     const int32_t *tokens, *count;
-    int64_t room, head, skip, most, sure, ring, T, n, rows; /* rows = T * H */
-    int64_t held;                                           /* rows that k and v have */
+    int64_t room, head, skip, most, ring, T, n, rows; /* rows = T * H */
+    int64_t held;                                     /* rows that k and v have */
+    int early;                 /* last tokens that a single query attends to before the lists are there */
+    const reattn_span *likely; /* of the scope, as in attend.h; or NULL */
+    const int32_t *n_likely;
+    int64_t likely_room;
     int type, H, Hk, g, D, lists, alike, original, neox, n_rot, splits;
     float scale;
     float *o;
@@ -145,6 +149,7 @@ cudaError_t launch_few(const attention &a, cudaStream_t stream);
 cudaError_t launch_turn(const attention &a, cudaStream_t stream);
 cudaError_t launch_many(const attention &a, cudaStream_t stream);
 cudaError_t launch_many_wgmma(const attention &a, cudaStream_t stream);
+/* Of how many blocks a row's scope becomes the work. A plan has multiprocessors of its own while it is being made. */
 int few_splits(const attention &a, int SMs);
 int many_splits(const attention &a, int SMs);
 int wgmma_attend_splits(const attention &a, int SMs);

@@ -21,7 +21,11 @@ typedef struct reattn__cuda_scope {
     const int32_t *positions; /* [lists][room], device; or NULL: those of an `original` scope are `tokens` */
     int64_t room, head, skip;
     int64_t most; /* no list has more keys */
-    int64_t sure; /* so many last tokens are in all of them: it does no harm to be wrong */
+    int64_t sure; /* so many last tokens are in all of them. A single query attends to these while the plan before it
+                     is still being made (plan.h: `along`): queries, keys and values must be there already, then */
+    const reattn_span *likely; /* [lists][likely_room], device, or NULL: what lists will probably have, and... */
+    const int32_t *n_likely;   /* ...[lists] how many spans: it does no harm to be wrong */
+    int64_t likely_room;
     int64_t ring; /* not 0: `tokens` are rows of k and v, and of the last tokens t is in row t % ring (tier.h)... */
     int64_t rows; /* ...of so many */
     int lists;    /* 1, or the number of KV heads */

@@ -142,6 +142,8 @@ int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int 
         made = cudaMalloc((void **)&l->spans, sizeof(reattn_span) * lists * (p->recall_max + 1));
     if (made == cudaSuccess)
         made = cudaMalloc((void **)&l->count, sizeof(int32_t) * 2 * lists);
+    if (made == cudaSuccess)
+        made = cudaMemset(l->count, 0, sizeof(int32_t) * 2 * lists);
     return failed(made, "taking memory for the recall window", err);
 }
 
@@ -454,6 +456,7 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
     args.n_fresh = s->decode ? 1 : n_query, args.H = l->shape.H, args.top_k = (int)p->recall_k;
     args.lists = lists_of(c, l), args.vote = p->recall_vote, args.scale = l->shape.kq_scale;
     args.m = p->recall_max, args.span = p->recall_span, args.n = s->n, args.keep = p->keep, args.local = s->last;
+    args.along = s->decode; /* attention to the last tokens */
     int code = need(&c->tokens, sizeof(int32_t) * args.lists * c->room, stream, err);
     if (code == REATTN_OK)
         code = need(&c->plan, reattn__cuda_plan_bytes(&args), stream, err);
@@ -462,6 +465,7 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
     scope->tokens = args.tokens, scope->count = args.count, scope->room = c->room, scope->lists = args.lists;
     scope->most = c->room < s->n ? c->room : s->n;
     scope->sure = s->last;
+    scope->likely = l->spans, scope->n_likely = args.n_span, scope->likely_room = p->recall_max;
     return code ? code : reattn__cuda_plan(&args, stream, err);
 }
 
