@@ -262,12 +262,12 @@ __global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_co
 #pragma unroll 1
     for (int round = a.early ? 0 : 1; round < 2; round++) {
         early = round == 0;
-        if (early || !a.early)
-            fetch_queries();
         if (!early && a.early && a.likely)
             ask_for_likely(a, rotation, hk);
         if (!early)
             wait_for_previous();
+        if (early || !a.early) /* without an early part the kernel before may be the one that writes them */
+            fetch_queries();
         set_out();
         copied = look_up(begin);
         worked = a.positions ? look_up_position(begin) : copied;
