@@ -157,9 +157,10 @@ static void read_at_once(reattn_session *s, int text, float *out, int n_vocab)
     reattn_session_free(s);
 }
 
-/* libllama by itself. error: how far it is, with an f16 cache where the model lies, from the most precise that it has,
- * token by token or with several rows in its matrix products, whichever is more. rows: how far apart these two are,
- * with an f32 cache; on some processors it rounds to 16 bits in one of them. */
+/* libllama by itself, on the texts of all kinds, of which the worst counts. error: how far it is, with an f16 cache where
+ * the model lies, from the most precise that it has, token by token or with several rows in its matrix products,
+ * whichever is more. rows: how far apart these two are, with an f32 cache; on some processors it rounds to 16 bits in
+ * one of them. */
 typedef struct native {
     double error, rows;
 } native;
@@ -170,16 +171,19 @@ static native look_at_native(const char *name, reattn_model *model)
     const int n_vocab = vocabulary(model), n = n_vocab * STEPS;
     float *precise = test_floats(n), *other = test_floats(n);
     reattn_session_params p = params_of("native");
-    native out;
-    p.type_k = p.type_v = REATTN_F32;
-    decode_alone(open_session(host, &p, 0, kinds[0].length), 0, precise, n_vocab);
-    read_at_once(open_session(model, &p, 0, kinds[0].length), 0, other, n_vocab);
-    out.rows = test_difference(other, precise, n);
-    p.type_k = p.type_v = REATTN_F16;
-    decode_alone(open_session(model, &p, 0, kinds[0].length), 0, other, n_vocab);
-    out.error = test_difference(other, precise, n);
-    read_at_once(open_session(model, &p, 0, kinds[0].length), 0, other, n_vocab);
-    out.error = fmax(out.error, test_difference(other, precise, n));
+    native out = {0, 0};
+    for (int i = 0; i < MOST; i++) {
+        const int64_t length = kinds[i].length;
+        p.type_k = p.type_v = REATTN_F32;
+        decode_alone(open_session(host, &p, i, length), i, precise, n_vocab);
+        read_at_once(open_session(model, &p, i, length), i, other, n_vocab);
+        out.rows = fmax(out.rows, test_difference(other, precise, n));
+        p.type_k = p.type_v = REATTN_F16;
+        decode_alone(open_session(model, &p, i, length), i, other, n_vocab);
+        out.error = fmax(out.error, test_difference(other, precise, n));
+        read_at_once(open_session(model, &p, i, length), i, other, n_vocab);
+        out.error = fmax(out.error, test_difference(other, precise, n));
+    }
     free(precise);
     free(other);
     reattn_model_free(host);
