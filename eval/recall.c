@@ -9,7 +9,7 @@
 
 enum { PASSAGES = 3 };
 
-/* What the last step had in scope. */
+/* What the last step of a prompt had in scope. */
 typedef struct scope {
     bool all;
     int64_t keep, local;        /* tokens below the one and from the other on, in every layer */
@@ -20,10 +20,13 @@ typedef struct scope {
 static scope scope_of(const reattn_session *session, const recalled_span *spans, size_t n)
 {
     const reattn_session_params *p = reattn_session_get_params(session);
-    int64_t length = reattn_session_length(session);
+    const int64_t length = reattn_session_length(session);
+    /* The tail is a step of its own; its first query has `local` last tokens, and the others see them too. */
+    const int64_t step = p->tail ? p->tail < length ? p->tail : length : (length - 1) % p->chunk + 1;
+    const int64_t last = p->local + (p->local_per == REATTN_LOCAL_PER_QUERY ? step - 1 : 0);
     reattn_stats stats;
     reattn_session_get_stats(session, &stats);
-    return (scope){!strcmp(p->policy, "native") || stats.scope_max >= length, p->keep, length - p->local, spans, n};
+    return (scope){!strcmp(p->policy, "native") || stats.scope_max >= length, p->keep, length - last, spans, n};
 }
 
 /* The words of what one step recalled. */
