@@ -79,17 +79,7 @@ template <int D> cudaError_t join(const attention &a, cudaStream_t stream)
 
 cudaError_t reattn_cuda::launch_join(const attention &a, cudaStream_t stream)
 {
-    switch (a.D) {
-    case 64:
-        return join<64>(a, stream);
-    case 96:
-        return join<96>(a, stream);
-    case 128:
-        return join<128>(a, stream);
-    case 256:
-        return join<256>(a, stream);
-    }
-    return cudaErrorInvalidValue;
+    return for_head_size(a.D, [&](auto size) { return join<decltype(size)::value>(a, stream); });
 }
 
 namespace

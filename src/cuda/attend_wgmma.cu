@@ -180,17 +180,7 @@ int wgmma_attend_splits(const attention &a, int SMs)
 
 cudaError_t launch_many_wgmma(const attention &a, cudaStream_t stream)
 {
-    switch (a.D) {
-    case 64:
-        return launch_typed<64>(a, stream);
-    case 96:
-        return launch_typed<96>(a, stream);
-    case 128:
-        return launch_typed<128>(a, stream);
-    case 256:
-        return launch_typed<256>(a, stream);
-    }
-    return cudaErrorInvalidValue;
+    return for_head_size(a.D, [&](auto size) { return launch_typed<decltype(size)::value>(a, stream); });
 }
 
 } // namespace reattn_cuda

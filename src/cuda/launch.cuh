@@ -63,6 +63,25 @@ template <auto kernel> cudaError_t allow_shared(int bytes)
     return code;
 }
 
+/* Calls `of` with the head size as a constant: decltype(size)::value. The kernels know these four. */
+template <int D> struct head_size {
+    static constexpr int value = D;
+};
+template <class of_size> cudaError_t for_head_size(int D, const of_size &of)
+{
+    switch (D) {
+    case 64:
+        return of(head_size<64>{});
+    case 96:
+        return of(head_size<96>{});
+    case 128:
+        return of(head_size<128>{});
+    case 256:
+        return of(head_size<256>{});
+    }
+    return cudaErrorInvalidValue;
+}
+
 /* REATTN_OK, or an error that says what was being done. */
 int failed(cudaError_t code, const char *what, reattn_error *err);
 

@@ -153,17 +153,7 @@ namespace reattn_cuda
 
 cudaError_t launch_runs(const attention &a, const runs_view &r, cudaStream_t stream)
 {
-    switch (a.D) {
-    case 64:
-        return launch_typed<64>(a, r, stream);
-    case 96:
-        return launch_typed<96>(a, r, stream);
-    case 128:
-        return launch_typed<128>(a, r, stream);
-    case 256:
-        return launch_typed<256>(a, r, stream);
-    }
-    return cudaErrorInvalidValue;
+    return for_head_size(a.D, [&](auto size) { return launch_typed<decltype(size)::value>(a, r, stream); });
 }
 
 } // namespace reattn_cuda

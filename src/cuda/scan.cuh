@@ -329,21 +329,8 @@ template <int D, class scan_of> cudaError_t launch_kind(const search &s, const s
 }
 template <class scan_of> int launch_scan(const search &s, const scan_of &scan, reattn_error *err)
 {
-    cudaError_t code = cudaErrorInvalidValue;
-    switch (s.D) {
-    case 64:
-        code = launch_kind<64>(s, scan);
-        break;
-    case 96:
-        code = launch_kind<96>(s, scan);
-        break;
-    case 128:
-        code = launch_kind<128>(s, scan);
-        break;
-    case 256:
-        code = launch_kind<256>(s, scan);
-        break;
-    }
+    const cudaError_t code =
+        for_head_size(s.D, [&](auto size) { return launch_kind<decltype(size)::value>(s, scan); });
     return failed(code, "scanning the keys", err);
 }
 
