@@ -4,8 +4,8 @@
  * the m best tallies without sorting: a histogram of votes says which can be among them, and what ties there is cut by
  * searching the threshold bit by bit: the largest x that at least so many reach. All counts, sums and maxima are
  * independent of order, so that the result is. */
+#include "block_scan.cuh"
 #include "plan.h"
-#include "scan.cuh"
 
 using namespace reattn_cuda;
 
@@ -193,24 +193,6 @@ __device__ void block_range(u64 &high, u64 &low, shared_part &s)
     }
 }
 
-/* The sum of x of the threads before this one; *all gets that of all. */
-__device__ int block_scan(int x, shared_part &s, int *all)
-{
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int sum = x;
-    for (int i = 1; i < WARP; i *= 2) {
-        const int left = __shfl_up_sync(ALL, sum, i);
-        sum += lane >= i ? left : 0;
-    }
-    __syncthreads();
-    if (lane == WARP - 1)
-        s.sums[warp] = sum;
-    __syncthreads();
-    const int other = s.sums[lane];
-    *all = __reduce_add_sync(ALL, other);
-    return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
-}
-
 /* The largest x (or one that cuts as well) that at least `need` of the n values reach; *reach gets how many do. Values
  * of 0 are out of the race, `need` is at least 1. Ten bits at a time, from the first in which values differ. */
 template <class value> __device__ u64 threshold(value of, int n, int need, shared_part &s, int *reach)
@@ -259,7 +241,7 @@ template <class value> __device__ u64 threshold(value of, int n, int need, share
                 count(of(i));
         __syncthreads();
         int all;
-        const int here = s.hist[threadIdx.x], before = block_scan(here, s, &all), got = above + all - before;
+        const int here = s.hist[threadIdx.x], before = block_scan(here, s.sums, &all), got = above + all - before;
         if (got >= need && got - here < need) {
             s.bin = threadIdx.x;
             s.above = got - here;
@@ -392,7 +374,7 @@ __device__ __forceinline__ int keep_best(const task &t, const tallies<MASS> &tab
 
     /* The lowest bin that is needed. */
     int all;
-    const int here = s.hist[threadIdx.x], before = block_scan(here, s, &all), reach = all - before;
+    const int here = s.hist[threadIdx.x], before = block_scan(here, s.sums, &all), reach = all - before;
     if (all > t.m && reach >= t.m && reach - here < t.m) {
         s.bin = threadIdx.x;
         s.above = reach - here;
@@ -468,8 +450,8 @@ __device__ __forceinline__ void write_plan(const task &t, shared_part &s, int li
         const bool opens = in && begin_of(j) > end_of(j - 1);
         const int count = in ? end_of(j) - max(begin_of(j), end_of(j - 1)) : 0;
         int more, opened;
-        const int at = recalled + block_scan(count, s, &more);
-        const int number = n_span + block_scan(opens, s, &opened) + opens - 1;
+        const int at = recalled + block_scan(count, s.sums, &more);
+        const int number = n_span + block_scan(opens, s.sums, &opened) + opens - 1;
         if (in)
             offset[j] = at;
         if (opens)

@@ -1,6 +1,6 @@
 /* tier.cu - see tier.h. One block a list finds out what a scope wants and where it goes: what the pool holds already is
  * looked up in the list of the last step, the rest gets slots that this step does not use. Many blocks then copy. */
-#include "scan.cuh"
+#include "block_scan.cuh"
 #include "store.h"
 #include "tier.h"
 extern "C" {
@@ -50,24 +50,6 @@ struct copies {
     const int32_t *n_wanted;
     int pool, first, count, ring, row, part; /* values of a row of all heads, and of those that a list copies */
 };
-
-/* The sum of x of the threads before this one; *all gets that of all. */
-__device__ int block_scan(int x, int *sums, int *all)
-{
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    int sum = x;
-    for (int i = 1; i < WARP; i *= 2) {
-        const int left = __shfl_up_sync(ALL, sum, i);
-        sum += lane >= i ? left : 0;
-    }
-    __syncthreads();
-    if (lane == WARP - 1)
-        sums[warp] = sum;
-    __syncthreads();
-    const int other = sums[lane];
-    *all = __reduce_add_sync(ALL, other);
-    return sum - x + __reduce_add_sync(ALL, lane < warp ? other : 0);
-}
 
 /* Where each x is among n ascending numbers, or -1. */
 template <int N> __device__ __forceinline__ void look_up(const int32_t *in, int n, const int (&x)[N], int (&at)[N])
