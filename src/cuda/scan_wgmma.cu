@@ -17,6 +17,7 @@
 
 #include <stddef.h>
 
+#include "boxes.cuh"
 #include "hopper.cuh"
 
 using namespace reattn_cuda;
@@ -487,49 +488,18 @@ __global__ void __launch_bounds__(shape<D, KIND>::THREADS, 1)
 
 /* ------------------------------------------------------------------------------------------ the host -------- */
 
-typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                              const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
-                              CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-/* [heads][n][D] with strides in bytes; a box is rows x (swizzle) bytes. */
-cudaError_t describe(CUtensorMap *map, int kind, int swizzle, const void *base, int D, int64_t n, int64_t stride,
-                     int heads, int64_t stride_head, int rows)
-{
-    void *fn = NULL;
-    cudaDriverEntryPointQueryResult found;
-    cudaError_t code =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &fn, 12000, cudaEnableDefault, &found);
-    if (code != cudaSuccess)
-        return code;
-    if (!fn || found != cudaDriverEntryPointSuccess)
-        return cudaErrorInsufficientDriver;
-    const cuuint64_t size[3] = {(cuuint64_t)D, (cuuint64_t)n, (cuuint64_t)heads};
-    const cuuint64_t strides[2] = {(cuuint64_t)stride, (cuuint64_t)stride_head};
-    const cuuint32_t box[3] = {(cuuint32_t)(swizzle / value_bytes(kind)), (cuuint32_t)rows, 1}, step[3] = {1, 1, 1};
-    const CUtensorMapDataType type = kind == I8    ? CU_TENSOR_MAP_DATA_TYPE_UINT8
-                                     : kind == F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                                   : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-    CUresult result =
-        ((encode_fn)fn)(map, type, 3, (void *)base, size, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                        swizzle == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-                        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 template <int D, int KIND> cudaError_t launch(const search &s, cudaStream_t stream)
 {
     typedef shape<D, KIND> S;
     auto *kernel = scan_kernel<D, KIND>;
     CUtensorMap q_map, k_map;
-    const int64_t bytes = S::BYTES;
-    cudaError_t code = describe(&q_map, KIND, S::SWIZZLE, s.qs, D, s.rows, bytes, s.Hk, s.rows * bytes, S::ROWS);
-    if (code != cudaSuccess)
-        return code;
-    if (KIND == I8)
-        code = describe(&k_map, KIND, S::SWIZZLE, s.plane, D, s.tile_stride * TILE, bytes, s.Hk,
-                        s.tile_stride * TILE * bytes, TILE);
-    else
-        code = describe(&k_map, KIND, S::SWIZZLE, s.k, D, s.M, s.stride_key * 2, s.Hk, s.stride_head * 2, TILE);
+    constexpr int SIZE = value_bytes(KIND);
+    const int64_t head = s.rows * D, plane_keys = s.tile_stride * TILE;
+    cudaError_t code = describe_boxes(&q_map, {s.qs, s.rows, D, head, D, s.Hk, S::ROWS, SIZE, S::SWIZZLE});
+    if (code == cudaSuccess)
+        code = KIND == I8
+                   ? describe_boxes(&k_map, {s.plane, plane_keys, D, plane_keys * D, D, s.Hk, TILE, SIZE, S::SWIZZLE})
+                   : describe_boxes(&k_map, {s.k, s.M, s.stride_key, s.stride_head, D, s.Hk, TILE, SIZE, S::SWIZZLE});
     if (code != cudaSuccess)
         return code;
     const int fixed = S::Q_BYTES + S::WAIT_BYTES + S::ROWS * (s.top_k > FEW ? s.top_k : (int)FEW) * (int)sizeof(float);
