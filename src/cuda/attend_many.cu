@@ -84,7 +84,7 @@ template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t s
 {
     typedef flash_shape<D> S;
     constexpr int SHARED = S::TILES + 3 * S::BN * 4;
-    cudaError_t code = cudaFuncSetAttribute(flash_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED);
+    cudaError_t code = allow_shared<flash_kernel<D, KIND>>(SHARED);
     if (code != cudaSuccess)
         return code;
     const unsigned blocks = (unsigned)((a.T * a.g + S::BM - 1) / S::BM);

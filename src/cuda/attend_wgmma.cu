@@ -155,7 +155,7 @@ template <int D, int KIND> cudaError_t launch(const attention &a, cudaStream_t s
     if (code == cudaSuccess)
         code = describe_boxes(&map.v, {a.v, a.held, pitch, D, D, a.Hk, S::BN / 4});
     if (code == cudaSuccess)
-        code = cudaFuncSetAttribute(attend_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::SHARED);
+        code = allow_shared<attend_kernel<D, KIND>>(S::SHARED);
     if (code != cudaSuccess)
         return code;
     const dim3 blocks((unsigned)((rows + S::BM - 1) / S::BM), a.Hk, a.splits);

@@ -7,7 +7,8 @@
 namespace reattn_cuda
 {
 
-/* The sum of x of the threads before this one, of a block of WARP warps; *all gets that of all. sums: [WARP], shared. */
+/* The sum of x of the threads before this one, of a block of WARP warps; *all gets that of all. sums: [WARP], in
+ * shared memory. */
 static __device__ int block_scan(int x, int *sums, int *all)
 {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;

@@ -133,8 +133,7 @@ template <int D, int KIND> cudaError_t launch(const attention &a, const runs_vie
 {
     typedef flash_shape<D> S;
     constexpr int SHARED = S::TILES + 3 * WORDS * 4;
-    cudaError_t code =
-        cudaFuncSetAttribute(runs_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)SHARED);
+    cudaError_t code = allow_shared<runs_kernel<D, KIND>>(SHARED);
     if (code != cudaSuccess)
         return code;
     runs_kernel<D, KIND><<<dim3(r.blocks, a.Hk, a.splits), FLASH_THREADS, SHARED, stream>>>(a, r);

@@ -168,7 +168,7 @@ template <int D, int KIND> cudaError_t launch(const attention &a, const runs_vie
     if (code == cudaSuccess)
         code = describe_boxes(&map.v, {a.v, a.n, (int64_t)a.Hk * D, D, D, a.Hk, S::BN});
     if (code == cudaSuccess)
-        code = cudaFuncSetAttribute(runs_kernel<D, KIND>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::SHARED);
+        code = allow_shared<runs_kernel<D, KIND>>(S::SHARED);
     if (code != cudaSuccess)
         return code;
     return launch_next(runs_kernel<D, KIND>, dim3(r.blocks, a.Hk, a.splits), S::THREADS, S::SHARED, stream, map, a, r);

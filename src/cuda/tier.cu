@@ -351,8 +351,7 @@ extern "C" int reattn__cuda_tier_bring(reattn__cuda_tier *t, const reattn__cuda_
     s.marks = t->marks, s.counts = t->counts, s.heads = t->lists > 1 ? 1 : t->Hk;
     s.near = t->pool <= NEAR_MAX ? (int)t->pool : 0;
     const size_t shared = 2 * sizeof(int32_t) * s.near;
-    int code = failed(cudaFuncSetAttribute(bring_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared),
-                      "looking at the device", err);
+    int code = failed(allow_shared<bring_kernel>(2 * sizeof(int32_t) * NEAR_MAX), "looking at the device", err);
     if (code == REATTN_OK)
         code = failed(launch_next(bring_kernel, dim3(t->lists), THREADS, shared, on, s), "looking for a scope's tokens",
                       err);
