@@ -65,7 +65,7 @@ template <class sum> constexpr bool INTEGER = false;
 template <> constexpr bool INTEGER<int> = true;
 
 /* Reads norms from shared memory; again, to need no registers in between. */
-__device__ __forceinline__ tile_info norms_at(uint32_t info)
+[[maybe_unused]] __device__ __forceinline__ tile_info norms_at(uint32_t info)
 {
     tile_info t;
     asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
@@ -132,7 +132,7 @@ __device__ __forceinline__ float either(float x, int partner, bool larger)
     return larger ? fmaxf(x, y) : fminf(x, y);
 }
 /* raise_floor() for up to 4 wanted: of the best each of a row's four lanes keeps one, in order, and brings one. */
-__device__ __forceinline__ float raise_few(float *best, int top_k, float lo, int lane)
+[[maybe_unused]] __device__ __forceinline__ float raise_few(float *best, int top_k, float lo, int lane)
 {
     const bool odd = lane & 1, high = lane & 2;
     float x = either(lo, 1, odd == high); /* ascending */
