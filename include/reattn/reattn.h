@@ -273,7 +273,8 @@ typedef bool (*reattn_score_fn)(int64_t position, const float *logits, void *use
  * included, as reattn_session_prompt. */
 REATTN_API int reattn_session_score(reattn_session *session, const int32_t *tokens, int64_t n, reattn_score_fn fn,
                                     void *user, reattn_error *err);
-/* Appends one generated token. Errors as above; on failure the session holds the tokens that it held, without logits. */
+/* Appends one generated token. Errors as above; on failure the session is what rewinding to its own length makes of it:
+ * it holds the tokens that it held, most often without logits, and the call can be repeated. */
 REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, reattn_error *err);
 /* Appends one generated token to each of n sessions of one model, tokens [n], in one step: the model's weights are
  * read once for all of them. Each session attends to its own text by its own parameters, and afterwards has its own
@@ -282,8 +283,8 @@ REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, rea
  * whose attention runs on other devices than the first's, and those beyond the first's `chunk` take steps of their
  * own, one after another.
  *
- * A failure is that session's own: it holds the tokens that it held, without logits, and the others go on as if
- * nothing had been. codes [n], unless NULL, is written: REATTN_OK for each session that took its token, else why it
+ * A failure is that session's own: it holds the tokens that it held, as after a failed reattn_session_decode, and the
+ * others go on as if nothing had been. codes [n], unless NULL, is written: REATTN_OK for each session that took its token, else why it
  * did not. The result is the first of these that is an error, with the session's number in the message; errors as
  * above. E_ARG: a session is there twice, or of another model; nothing is then done, and codes are left alone. In
  * decode_ms each session counts the whole time. None of the sessions may be in use by another thread

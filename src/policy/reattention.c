@@ -92,11 +92,9 @@ static int remember(const reattn__step *s, const probes *p, window *w, const rea
                     reattn_error *err)
 {
     int64_t R = s->params->recall_window, row = (int64_t)p->heads * p->d, list = (int64_t)p->heads * s->params->recall_k;
-    if (!w->x) {
-        w->x = malloc((size_t)(2 * R * row) * sizeof *w->x);
-        w->hits = malloc((size_t)(2 * R * list) * sizeof *w->hits);
-        if (!w->x || !w->hits) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the recall window");
-    }
+    if (!w->x) w->x = malloc((size_t)(2 * R * row) * sizeof *w->x);
+    if (!w->hits) w->hits = malloc((size_t)(2 * R * list) * sizeof *w->hits);
+    if (!w->x || !w->hits) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the recall window");
     int64_t add = REATTN__MIN(s->T, R), stay = REATTN__MIN(w->n, R - add);
     w->first += w->n - stay;
     if (w->first + stay + add > 2 * R) {
