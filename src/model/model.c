@@ -1,5 +1,6 @@
 /* model.c - loading a GGUF file. */
 #include "model.h"
+#include "vocab.h"
 
 #include <ggml-backend.h>
 #include <pthread.h>
@@ -72,6 +73,9 @@ static int load(const char *path, const reattn_model_params *params, reattn_mode
     if (!path || !out) return reattn__fail(err, REATTN_E_ARG, "reattn_model_load: path and out must not be NULL");
     if (p.size != sizeof p) return reattn__fail(err, REATTN_E_ARG, "reattn_model_params.size is %zu, not %zu", p.size, sizeof p);
     int code = check_file(path, &bytes, err);
+    reattn__llama_start();
+    reattn__llama_complaint();
+    if (code == REATTN_OK) code = reattn__vocab_check(path, err);
     if (code != REATTN_OK) return code;
     reattn_model *m = calloc(1, sizeof *m);
     if (m) m->path = strdup(path);
@@ -79,8 +83,6 @@ static int load(const char *path, const reattn_model_params *params, reattn_mode
         free(m);
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     }
-    reattn__llama_start();
-    reattn__llama_complaint();
     struct llama_model_params lp = llama_model_default_params();
     lp.n_gpu_layers = p.n_gpu_layers;
     if (p.n_gpu_layers > 0 && !llama_supports_gpu_offload())
