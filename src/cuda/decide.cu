@@ -1,6 +1,6 @@
 /* decide.cu - before and after a scan: queries are rounded, candidates are scored by the law, rows that the scan could
- * not narrow down are searched by the law alone. */
-#include "scan.cuh"
+ * not narrow down are searched by the law alone (brute.cuh). */
+#include "brute.cuh"
 
 using namespace reattn_cuda;
 
@@ -89,12 +89,12 @@ __global__ void prepare_kernel(search s)
         info.a = loss + norm * (float)s.D * 0x1p-20f;
     }
     s.row[row] = info;
-    s.next[row] = 0;
+    s.next[row] = s.done[row] = 0;
     const bool safe = norm * norm_max <= TOO_LARGE && norm <= TOO_LARGE && !bad && (amax == 0 || amax > TOO_SMALL);
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
-enum { THREADS = 256, WHOLE_BLOCKS = 1024, FEW_BLOCKS = 128 };
+enum { THREADS = BRUTE_THREADS, WHOLE_BLOCKS = 1024, FEW_BLOCKS = 128 };
 
 /* Scores as integers of the same order: comparing those is quick. The law never says -0. */
 __device__ __forceinline__ long long rank_of(double x)
@@ -105,69 +105,6 @@ __device__ __forceinline__ long long rank_of(double x)
 __device__ __forceinline__ double score_of(long long i)
 {
     return __longlong_as_double(i >= 0 ? i : i ^ 0x7fffffffffffffffll);
-}
-
-/* A query as the law wants it, for n threads. */
-__device__ void load_query(const search &s, int64_t caller, double *q, int thread, int n)
-{
-    for (int d = thread; d < (s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP; d += n)
-        q[d] = d < s.D ? (double)s.q[caller * s.D + d] * Q_SCALE : 0.0;
-}
-
-/* -------------------------------------------------------------------------------------------- brute --------- */
-
-/* A block takes a row: every key by the law. Keys come in order, so that a tie never displaces. */
-__device__ void brute_row(const search &s, int64_t row, double *q)
-{
-    __shared__ double score[THREADS];
-    __shared__ double least;
-    const int lane = threadIdx.x % WARP, hk = (int)(row / s.rows);
-    const int64_t out = caller_row(s, hk, row % s.rows);
-    warp_top top;
-    top.clear();
-    __syncthreads();
-    load_query(s, out, q, threadIdx.x, THREADS);
-    if (threadIdx.x == 0)
-        least = -INFINITY;
-    __syncthreads();
-    for (int64_t first = 0; first < s.M; first += THREADS) {
-        const int64_t j = first + threadIdx.x;
-        bool enters = false;
-        if (j < s.M) {
-            score[threadIdx.x] = law(s, q, hk, j);
-            enters = first == 0 || score[threadIdx.x] > least; /* the first keys fill the list */
-        }
-        if (__syncthreads_or(enters) && threadIdx.x < WARP) {
-            const int n = (int)(s.M - first < THREADS ? s.M - first : THREADS);
-            for (int at = 0; at < n; at += WARP) {
-                bool new_one = at + lane < n && (first + at < s.top_k || score[at + lane] > least);
-                for (unsigned left = __ballot_sync(ALL, new_one); left; left &= left - 1) {
-                    int which = at + __ffs(left) - 1;
-                    if (top.takes(score[which], (int)first + which, s.top_k))
-                        top.insert(score[which], (int)first + which, lane);
-                }
-            }
-            double s_k = __shfl_sync(ALL, top.score, s.top_k - 1);
-            int p_k = __shfl_sync(ALL, top.pos, s.top_k - 1);
-            __syncwarp();
-            if (lane == 0)
-                least = p_k < 0 ? -INFINITY : s_k;
-        }
-        __syncthreads();
-    }
-    if (threadIdx.x < WARP)
-        top.write(s.hits + out * s.top_k, s.top_k, lane);
-    if (threadIdx.x == 0 && s.far)
-        atomicAdd(s.far, (unsigned long long)s.M);
-}
-
-__global__ void __launch_bounds__(THREADS) brute_kernel(search s)
-{
-    extern __shared__ double query[];
-    wait_for_previous();
-    let_next_start();
-    for (int i = blockIdx.x; i < s.st->brute_rows; i += gridDim.x)
-        brute_row(s, s.brute[i], query);
 }
 
 /* ------------------------------------------------------------------------------------------- decide --------- */
@@ -230,7 +167,7 @@ __device__ void score_far(const search &s, const double *q, int hk, const int *p
         }
         __syncwarp();
         if (lane < m)
-            score[base + lane] = rank_of(law_here(s, q, here + lane * pitch));
+            score[base + lane] = rank_of(law_here(s, q, here + lane * pitch, s.D));
         __syncwarp();
     }
 }
@@ -457,7 +394,7 @@ template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : 
             s.brute[atomicAdd(&s.st->brute_rows, 1)] = (int)row;
     }
     if (W == 8 && left)
-        brute_row(s, row, q);
+        brute_part(s, row, 0, 1, NULL, shared);
     if (!mine || left)
         return;
     /* A hit's place is the number of those that beat it. */
@@ -494,6 +431,8 @@ size_t alone_bytes()
 template <int W, bool FAR> cudaError_t launch_decide_at(const search &s, size_t query, cudaStream_t stream)
 {
     size_t shared = room<W>::bytes(query) + fetched_bytes(s);
+    if (W == 8)
+        shared = REATTN__MAX(shared, brute_bytes(s));
     const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
     if (W > 1 && blocks <= FEW_BLOCKS)
         shared = REATTN__MAX(shared, alone_bytes());
@@ -544,7 +483,7 @@ int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
                            ? launch_next(all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
                            : launch_decide_by<1>(s, query, stream);
     if (code == cudaSuccess)
-        code = launch_next(brute_kernel, (unsigned)(rows < 1024 ? rows : 1024), THREADS, query, stream, s);
+        code = launch_brute(s, stream);
     return failed(code, what, err);
 }
 

@@ -26,7 +26,7 @@ extern "C" {
 namespace reattn_cuda
 {
 
-enum { TILE = 128, COLUMNS = 8, TOP_MAX = 32, WARP = 32, SAMPLES = 256 };
+enum { TILE = 128, COLUMNS = 8, TOP_MAX = 32, WARP = 32, SAMPLES = 256, PARTS = 2048 };
 enum kind { BF16 = REATTN__CUDA_BF16, F16 = REATTN__CUDA_F16, I8 = 2 };
 
 constexpr float TINY = 1e-34f;
@@ -114,9 +114,12 @@ struct search {
     int *floor;      /* [Hk][rows] order_of(k-th best score at least) */
     int *count;      /* [Hk][rows][lists] */
     int *brute;      /* [Hk][rows] rows left to the law */
+    int *done;       /* [Hk][rows] parts of such a row's keys that have been searched */
     int *next;       /* [Hk][rows] few queries: tiles that were taken from the counter of the rows that begin there */
     candidate *cand; /* [Hk][rows][lists][room] */
     float *sample;   /* [Hk][rows][samples] the best score that is surely reached in each list's keys so far */
+    /* [PARTS][top_k] of rows left to the law: what was found in parts of their keys */
+    reattn_hit *parts;
 };
 
 /* What a product of a scan of this kind sums in. */
@@ -154,9 +157,8 @@ __device__ __forceinline__ double shifted(unsigned f32_bits)
     return __hiloint2double((int)f32_bits >> 3 & (int)0x8fffffff, (int)(f32_bits << 29));
 }
 template <bool HALF, bool SHARED>
-__device__ __forceinline__ double law_of(const uint4 *k, const double *q, int D)
+__device__ __forceinline__ double law_of(const uint4 *k, const double *q, int D, double sum = 0.0)
 {
-    double sum = 0.0;
     for (int d = 0; d < D; d += LAW_STEP) {
         unsigned raw[LAW_STEP / 2];
 #pragma unroll
@@ -186,10 +188,10 @@ __device__ __forceinline__ double law(const search &s, const double *q, int hk, 
     const uint4 *k = key_at(s, hk, pos);
     return s.type == F16 ? law_of<true, false>(k, q, s.D) : law_of<false, false>(k, q, s.D);
 }
-/* Of a key that a block has copied. */
-__device__ __forceinline__ double law_here(const search &s, const double *q, const uint4 *k)
+/* Of the first D values of a key that a block has copied; sum: of those before. */
+__device__ __forceinline__ double law_here(const search &s, const double *q, const uint4 *k, int D, double sum = 0.0)
 {
-    return s.type == F16 ? law_of<true, true>(k, q, s.D) : law_of<false, true>(k, q, s.D);
+    return s.type == F16 ? law_of<true, true>(k, q, D, sum) : law_of<false, true>(k, q, D, sum);
 }
 
 /* Row r of KV head hk in the caller's arrays, counted in (token, head). */

@@ -72,6 +72,8 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
     s->floor = (int *)take(sizeof(int) * rows);
     s->count = (int *)take(sizeof(int) * rows * s->lists);
     s->brute = (int *)take(sizeof(int) * rows);
+    s->done = (int *)take(sizeof(int) * rows);
+    s->parts = (reattn_hit *)take(sizeof(reattn_hit) * PARTS * s->top_k);
     s->next = (int *)take(sizeof(int) * rows);
     s->sample = (float *)take(sizeof(float) * rows * s->samples);
     s->cand = (candidate *)take(sizeof(candidate) * rows * s->lists * s->room);

@@ -7,7 +7,8 @@
  *   scan      tensor cores score all keys; a key is written down as a candidate unless its score plus the proved error
  *             is below the k-th best score minus its proved error (scan.cuh)
  *   decide    candidates are scored by the law (float64, in order of d) and the k best are written
- *   brute     rows with too many candidates (ties, numbers near overflow) are searched by the law alone */
+ *   brute     rows with too many candidates (ties, numbers near overflow) are searched by the law alone:
+ *             by several blocks each, if they are few among many queries */
 #ifndef REATTN_CUDA_SELECT_H
 #define REATTN_CUDA_SELECT_H
 
