@@ -148,13 +148,14 @@ __device__ __forceinline__ float load_value(const void *k, int type, int64_t i)
 
 /* The law, in order of d: the product of two such values is exact in float64, so that a fused multiply-add rounds as it
  * does. Conversions to float64 are slow. A bit pattern of f32, moved to its places in a float64, is that number times
- * 2^-896, subnormal ones too; so q comes multiplied by 2^896, which overflows for no f32: [D to a multiple of 64]. */
+ * 2^-896, subnormal ones too; so q comes multiplied by 2^896, which overflows for no f32: [D to a multiple of 64]. The
+ * last three bits of f32, which reach into the lower half of a float64, are 0 in what comes from 16 bits. */
 constexpr double Q_SCALE = 0x1p896;
 constexpr int LAW_STEP = 64;
 
 __device__ __forceinline__ double shifted(unsigned f32_bits)
 {
-    return __hiloint2double((int)f32_bits >> 3 & (int)0x8fffffff, (int)(f32_bits << 29));
+    return __hiloint2double((int)f32_bits >> 3 & (int)0x8fffffff, 0);
 }
 template <bool HALF, bool SHARED>
 __device__ __forceinline__ double law_of(const uint4 *k, const double *q, int D, double sum = 0.0)
