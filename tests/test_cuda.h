@@ -20,6 +20,15 @@ static inline void *on_device(const void *from, size_t bytes)
     return to;
 }
 
+/* The same in the host's memory, for the device to read; cudaFreeHost() it. */
+static inline void *on_host(const void *from, size_t bytes)
+{
+    void *to = NULL;
+    assert_int_equal(cudaHostAlloc(&to, bytes ? bytes : 1, cudaHostAllocMapped), cudaSuccess);
+    memcpy(to, from, bytes);
+    return to;
+}
+
 /* x as a reattn__cuda_type; what f16 cannot hold is cut. */
 static inline uint16_t to_type(float x, int type)
 {
