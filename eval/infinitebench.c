@@ -183,7 +183,7 @@ static json_t *expected_of(const question *q)
         return first ? json_deep_copy(first) : NULL;
     for (size_t i = 0; i < 4 && json_is_string(first); i++)
         if (!strcmp(option(q->item, i), json_string_value(first)))
-            return json_pack("[s, s%]", option(q->item, i), "ABCD" + i, (size_t)1);
+            return json_pack("[s, s%]", option(q->item, i), &"ABCD"[i], (size_t)1);
     return NULL;
 }
 

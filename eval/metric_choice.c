@@ -114,7 +114,7 @@ double metric_choice(const char *answer, char letter, const char *option)
         } else { /* the first word that is a letter, or several in a row */
             for (const char *w = clean; *w;) {
                 size_t n = strcspn(w, " ");
-                if (n && n <= 4 && is_letter(*w) && !strncmp("ABCD" + (*w - 'A'), w, n)) {
+                if (n && n <= 4 && is_letter(*w) && !strncmp(&"ABCD"[*w - 'A'], w, n)) {
                     score = n == 1 && *w == letter;
                     break;
                 }

@@ -8,7 +8,7 @@ typedef struct needle {
     int64_t depth; /* percent of the haystack */
     char key[64];
     char value[24];
-    char sentence[96];
+    char sentence[128];
 } needle;
 
 /* Draws n needles, at the depths given, with distinct keys and numbers. */

@@ -108,11 +108,12 @@ bool sets_fill(text *out, const char *template, const json_t *item)
     bool fine = true;
     while (*template && fine) {
         size_t plain = strcspn(template, "{"), n = strcspn(template + plain, "}");
+        bool named = template[plain] && template[plain + n]; /* "{name}" begins there, n + 1 bytes */
         char name[64] = "", number[64];
         const char *value = NULL;
-        if (template[plain] && template[plain + n] && n - 1 < sizeof name)
+        if (named && n - 1 < sizeof name)
             snprintf(name, sizeof name, "%.*s", (int)n - 1, template + plain + 1);
-        const json_t *member = json_object_get(item, name);
+        const json_t *member = *name ? json_object_get(item, name) : NULL;
         if (json_is_integer(member)) {
             snprintf(number, sizeof number, "%lld", (long long)json_integer_value(member));
             value = number;
