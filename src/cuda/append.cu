@@ -24,7 +24,7 @@ struct task {
     int64_t first;        /* token of the middle */
     unsigned wrap;
     const float *x;
-    reattn_hit *hits;
+    reattn_hit *hits, *none;
     int64_t rows, skip, from, upto;
     int top_k;
     unsigned copy_blocks;
@@ -65,6 +65,8 @@ __device__ void copy_rows(const task &s)
             near = rows + ((int64_t)(token % s.ring) * s.Hk + head) * s.D;
             first = token < s.keep ? rows + ((int64_t)(s.ring + token) * s.Hk + head) * s.D : NULL;
         }
+        if (what == 1 && s.none && lane < s.top_k)
+            s.none[(int64_t)row * s.top_k + lane] = {-1, 0};
         bool bad = false;
 #pragma unroll
         for (int j = 0; j < PER; j++) {
@@ -181,8 +183,9 @@ __device__ void catch_up(const task &s, int64_t row)
         top.write(hits, s.top_k, lane);
 }
 
-__global__ void __launch_bounds__(THREADS) append_kernel(const __grid_constant__ task s)
+__global__ void __launch_bounds__(THREADS) append_kernel(const __grid_constant__ batch<task> all)
 {
+    const task &s = of_session(all);
     wait_for_previous();
     let_next_start();
     if (blockIdx.x < s.copy_blocks)
@@ -191,9 +194,7 @@ __global__ void __launch_bounds__(THREADS) append_kernel(const __grid_constant__
         catch_up(s, (int64_t)(blockIdx.x - s.copy_blocks) * WARPS + threadIdx.x / WARP);
 }
 
-} // namespace
-
-extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stream, reattn_error *err)
+task task_of(const reattn__cuda_append_args *a)
 {
     const reattn__cuda_layer *l = a->layer;
     task s = {};
@@ -205,17 +206,36 @@ extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stre
         s.k_near = (uint16_t *)l->tier->k, s.v_near = (uint16_t *)l->tier->v;
         s.ring = (unsigned)l->tier->ring, s.keep = (unsigned)l->tier->keep;
     }
-    s.q_out = a->q_out, s.remember = a->remember, s.bad = a->bad, s.top_k = a->top_k;
+    s.q_out = a->q_out, s.remember = a->remember, s.bad = a->bad, s.none = a->none, s.top_k = a->top_k;
     const int64_t rows = a->T * (2 * l->Hk + a->H);
     s.copy_blocks = (unsigned)REATTN__MIN((rows + WARPS - 1) / WARPS, (int64_t)1024);
-    unsigned blocks = s.copy_blocks;
     if (a->window && a->window->n > 0 && a->upto > a->window->upto) {
         s.keys = (const uint16_t *)l->k.at + l->first * l->Hk * l->D;
         if (l->tier && l->first + a->window->upto >= l->tier->from) /* they are near */
             s.keys = (const uint16_t *)l->tier->k, s.first = l->first, s.wrap = (unsigned)l->tier->ring;
         s.x = a->window->x, s.hits = a->window->hits, s.rows = a->window->n * a->H, s.skip = a->skip;
         s.from = a->window->upto, s.upto = a->upto;
-        blocks += (unsigned)((s.rows + WARPS - 1) / WARPS);
     }
-    return failed(launch_next(append_kernel, blocks, THREADS, 0, (cudaStream_t)stream, s), "storing a step", err);
+    return s;
+}
+
+} // namespace
+
+extern "C" int reattn__cuda_append(const reattn__cuda_append_args *a, void *stream, reattn_error *err)
+{
+    return reattn__cuda_append_many(a, 1, stream, err);
+}
+
+extern "C" int reattn__cuda_append_many(const reattn__cuda_append_args *a, int n, void *stream, reattn_error *err)
+{
+    task s[MANY];
+    unsigned blocks = 0;
+    cudaStream_t on = (cudaStream_t)stream;
+    if (n < 1 || n > MANY)
+        return reattn__fail(err, REATTN_E_ARG, "%d steps in one launch: 1 to %d", n, (int)MANY);
+    for (int i = 0; i < n; i++) {
+        s[i] = task_of(&a[i]);
+        blocks = REATTN__MAX(blocks, s[i].copy_blocks + (unsigned)((s[i].rows + WARPS - 1) / WARPS));
+    }
+    return failed(launch_batch(append_kernel, blocks, THREADS, 0, on, s, n), "storing a step", err);
 }

@@ -9,8 +9,10 @@ namespace
 enum { JOIN_WARPS = 16, MANY_ROWS = 1024 };
 
 /* A block takes a row, a warp some of its parts. */
-template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_kernel(attention a)
+template <int D, int WARPS>
+__global__ void __launch_bounds__(WARPS *WARP) join_kernel(const __grid_constant__ batch<attention> all)
 {
+    const attention &a = of_session(all);
     __shared__ float weight[SPLITS_MAX], sums[WARPS][D], tops[WARPS], totals[WARPS];
     const int64_t row = blockIdx.x;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -68,18 +70,18 @@ template <int D, int WARPS> __global__ void __launch_bounds__(WARPS *WARP) join_
         a.lse[row] = total > 0 ? (top + log2f(total)) / LOG2_E : -INFINITY;
 }
 
-template <int D> cudaError_t join(const attention &a, cudaStream_t stream)
+template <int D> cudaError_t join(const attention *a, int n, cudaStream_t stream)
 {
-    if (a.splits > 4 && a.rows < MANY_ROWS)
-        return launch_next(join_kernel<D, JOIN_WARPS>, (unsigned)a.rows, JOIN_WARPS * WARP, 0, stream, a);
-    return launch_next(join_kernel<D, 1>, (unsigned)a.rows, WARP, 0, stream, a);
+    if (a->splits > 4 && a->rows < MANY_ROWS)
+        return launch_batch(join_kernel<D, JOIN_WARPS>, (unsigned)a->rows, JOIN_WARPS * WARP, 0, stream, a, n);
+    return launch_batch(join_kernel<D, 1>, (unsigned)a->rows, WARP, 0, stream, a, n);
 }
 
 } // namespace
 
-cudaError_t reattn_cuda::launch_join(const attention &a, cudaStream_t stream)
+cudaError_t reattn_cuda::launch_join(const attention *a, int n, cudaStream_t stream)
 {
-    return for_head_size(a.D, [&](auto size) { return join<decltype(size)::value>(a, stream); });
+    return for_head_size(a->D, [&](auto size) { return join<decltype(size)::value>(a, n, stream); });
 }
 
 namespace
@@ -133,6 +135,7 @@ int set_up(const reattn__cuda_attend_args *args, attention *a, size_t *bytes, re
     a->out = args->out, a->lse = args->lse;
     a->out_stride_token = args->out_stride_token, a->out_stride_head = args->out_stride_head;
     a->wgmma = wgmma && args->T > 1;
+    a->among = REATTN__MAX(args->among, 1);
     const int splits = args->T == 1 ? few_splits(*a, SMs) : wgmma ? wgmma_attend_splits(*a, SMs) : many_splits(*a, SMs);
     a->splits = REATTN__MIN(splits, (int)SPLITS_MAX);
     char *at = (char *)args->work;
@@ -163,25 +166,50 @@ extern "C" size_t reattn__cuda_attend_bytes(const reattn__cuda_attend_args *args
     return set_up(args, &a, &bytes, NULL) ? 0 : bytes;
 }
 
+/* One query; if its scope is being made, with last tokens to begin with. */
+static bool can_share(const reattn__cuda_attend_args *a)
+{
+    return a->T == 1 && a->among > 1 && (!a->scope.tokens || a->scope.sure > 0) && !a->scope.positions;
+}
+
+extern "C" bool reattn__cuda_attend_together(const reattn__cuda_attend_args *a, const reattn__cuda_attend_args *b)
+{
+    return can_share(a) && can_share(b) && a->type == b->type && a->H == b->H && a->Hk == b->Hk && a->D == b->D &&
+           !a->scope.tokens == !b->scope.tokens && a->scope.lists == b->scope.lists &&
+           a->scope.alike == b->scope.alike && a->among == b->among;
+}
+
+extern "C" int reattn__cuda_attend_many(const reattn__cuda_attend_args *args, int n, void *stream, reattn_error *err)
+{
+    attention a[MANY];
+    cudaStream_t on = (cudaStream_t)stream;
+    if (n < 1 || n > MANY)
+        return reattn__fail(err, REATTN_E_ARG, "%d queries in one launch: 1 to %d", n, (int)MANY);
+    for (int i = 0; i < n; i++) {
+        size_t bytes;
+        const int code = set_up(&args[i], &a[i], &bytes, err);
+        if (code)
+            return code;
+        if (n > 1 && !reattn__cuda_attend_together(&args[0], &args[i]))
+            return reattn__fail(err, REATTN_E_ARG, "queries 0 and %d of %d are not alike", i, n);
+        if (args[i].work_bytes < bytes)
+            return reattn__fail(err, REATTN_E_ARG, "attention needs %zu bytes of scratch, %zu were given", bytes,
+                                args[i].work_bytes);
+    }
+    int code = REATTN_OK;
+    if (args->T > 1)
+        code = failed(launch_turn(*a, on), "rotating keys and queries", err);
+    if (code == REATTN_OK)
+        code = failed(args->T == 1 ? launch_few(a, n, on)
+                      : a->wgmma   ? launch_many_wgmma(*a, on)
+                                   : launch_many(*a, on),
+                      "attention", err);
+    if (code || (a->wgmma && a->splits == 1))
+        return code;
+    return failed(launch_join(a, n, on), "joining partial attention", err);
+}
+
 extern "C" int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *stream, reattn_error *err)
 {
-    attention a;
-    size_t bytes;
-    cudaStream_t on = (cudaStream_t)stream;
-    int code = set_up(args, &a, &bytes, err);
-    if (code)
-        return code;
-    if (args->work_bytes < bytes)
-        return reattn__fail(err, REATTN_E_ARG, "attention needs %zu bytes of scratch, %zu were given", bytes,
-                            args->work_bytes);
-    if (args->T > 1)
-        code = failed(launch_turn(a, on), "rotating keys and queries", err);
-    if (code == REATTN_OK)
-        code = failed(args->T == 1 ? launch_few(a, on)
-                      : a.wgmma    ? launch_many_wgmma(a, on)
-                                   : launch_many(a, on),
-                      "attention", err);
-    if (code || (a.wgmma && a.splits == 1))
-        return code;
-    return failed(launch_join(a, on), "joining partial attention", err);
+    return reattn__cuda_attend_many(args, 1, stream, err);
 }

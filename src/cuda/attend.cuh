@@ -32,6 +32,7 @@ struct attention {
     uint16_t *q_turned, *k_turned; /* many queries: [Hk][T * g][D], [Hk][most][D] */
     float *q_scale;                /* [Hk][T * g] what a row's scores are to be multiplied with */
     bool wgmma;                    /* many queries take the kernels of sm_90 */
+    int among;                     /* as in attend.h */
     /* Of a plan's runs (runs.cu): a KV head's table of rotations, instead of cs, if lists > 1; and for one query the
      * positions of the scope's keys, and which of them each split takes. */
     const float *const *cs_of;
@@ -141,9 +142,10 @@ __device__ __forceinline__ uint32_t address(const void *p)
     return (uint32_t)__cvta_generic_to_shared(p);
 }
 
-/* Joins the splits' partial states. */
-cudaError_t launch_join(const attention &a, cudaStream_t stream);
-cudaError_t launch_few(const attention &a, cudaStream_t stream);
+/* Joins the splits' partial states; of n sessions that are alike. */
+cudaError_t launch_join(const attention *a, int n, cudaStream_t stream);
+/* One query each of n sessions. */
+cudaError_t launch_few(const attention *a, int n, cudaStream_t stream);
 /* Many queries: keys and queries rotated into scratch; then one of the two, of which the second is for sm_90 and writes
  * the output itself where there is one split. */
 cudaError_t launch_turn(const attention &a, cudaStream_t stream);

@@ -5,6 +5,7 @@
 #ifndef REATTN_CUDA_ATTEND_H
 #define REATTN_CUDA_ATTEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,11 +50,17 @@ typedef struct reattn__cuda_attend_args {
     float *lse; /* [T][H], device, written unless NULL */
     void *work; /* reattn__cuda_attend_bytes(...), aligned to 256 */
     size_t work_bytes;
+    int among; /* single queries that are attended to at the same time and share the device; 0 is 1. The scope is cut
+                  accordingly, which the last bits of the output depend on, whoever the others are */
 } reattn__cuda_attend_args;
 
 size_t reattn__cuda_attend_bytes(const reattn__cuda_attend_args *args);
 /* Queues two kernels for one query, two or three for more. Errors: E_ARG, E_UNSUPPORTED, E_INTERNAL. */
 int reattn__cuda_attend(const reattn__cuda_attend_args *args, void *stream, reattn_error *err);
+/* Up to REATTN__CUDA_MANY single queries of several sessions in one launch of each kernel, all alike, of `among` or
+ * fewer. */
+bool reattn__cuda_attend_together(const reattn__cuda_attend_args *a, const reattn__cuda_attend_args *b);
+int reattn__cuda_attend_many(const reattn__cuda_attend_args *args, int n, void *stream, reattn_error *err);
 
 #ifdef __cplusplus
 }

@@ -32,10 +32,7 @@ template <int D, int GT> struct scores {
     static constexpr int EACH = COUNT > LANES ? COUNT / LANES : 1; /* of a lane, in a row */
     static constexpr int SAME = LANES > COUNT ? LANES / COUNT : 1; /* lanes in a row that have the same */
     /* The lane (of a key) that has a score. */
-    static constexpr __device__ int lane_of(int score)
-    {
-        return score / EACH * SAME;
-    }
+    static constexpr __device__ int lane_of(int score) { return score / EACH * SAME; }
 };
 
 /* Sums x over the lanes of a key; each keeps its share of the sums at the beginning of x. */
@@ -145,8 +142,9 @@ __device__ __forceinline__ void ask_for_likely(const attention &a, const float *
 }
 
 template <int D, int KIND, int GT>
-__global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_constant__ attention a, share sh)
+__global__ void __launch_bounds__(WARPS_MAX *WARP, 1) few_kernel(const __grid_constant__ batch<attention> all, share sh)
 {
+    const attention &a = of_session(all);
     typedef shape<D> S;
     extern __shared__ __align__(128) char raw[];
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -475,32 +473,31 @@ share share_of(const attention &a)
     return s;
 }
 
-template <int D, int KIND, int GT> cudaError_t launch(const attention &a, cudaStream_t stream)
+template <int D, int KIND, int GT> cudaError_t launch(const attention *a, int n, cudaStream_t stream)
 {
-    const share s = share_of(a);
-    const size_t shared = shared_bytes(a, s);
+    const share s = share_of(*a);
     const cudaError_t code = allow_shared<few_kernel<D, KIND, GT>>(shared_most());
     if (code != cudaSuccess)
         return code;
-    return launch_next(few_kernel<D, KIND, GT>, dim3(a.splits, a.Hk * s.groups / s.units), s.units * s.parts * WARP,
-                       shared, stream, a, s);
+    return launch_batch(few_kernel<D, KIND, GT>, dim3(a->splits, a->Hk * s.groups / s.units), s.units * s.parts * WARP,
+                        shared_bytes(*a, s), stream, a, n, s);
 }
 
-template <int D, int KIND> cudaError_t launch_group(const attention &a, cudaStream_t stream)
+template <int D, int KIND> cudaError_t launch_group(const attention *a, int n, cudaStream_t stream)
 {
-    switch (group_of(a)) {
+    switch (group_of(*a)) {
     case 1:
-        return launch<D, KIND, 1>(a, stream);
+        return launch<D, KIND, 1>(a, n, stream);
     case 2:
-        return launch<D, KIND, 2>(a, stream);
+        return launch<D, KIND, 2>(a, n, stream);
     default:
-        return launch<D, KIND, 4>(a, stream);
+        return launch<D, KIND, 4>(a, n, stream);
     }
 }
 
-template <int D> cudaError_t launch_typed(const attention &a, cudaStream_t stream)
+template <int D> cudaError_t launch_typed(const attention *a, int n, cudaStream_t stream)
 {
-    return a.type == F16 ? launch_group<D, F16>(a, stream) : launch_group<D, BF16>(a, stream);
+    return a->type == F16 ? launch_group<D, F16>(a, n, stream) : launch_group<D, BF16>(a, n, stream);
 }
 
 } // namespace
@@ -511,14 +508,14 @@ namespace reattn_cuda
 int few_splits(const attention &a, int SMs)
 {
     const share s = share_of(a);
-    const int blocks = a.Hk * s.groups / s.units;
-    const int free_SMs = SMs - (a.early ? a.lists : 0);
+    const int blocks = a.Hk * s.groups / s.units * a.among;
+    const int free_SMs = SMs - (a.early ? a.lists * a.among : 0);
     return free_SMs / blocks > 1 ? free_SMs / blocks : 1;
 }
 
-cudaError_t launch_few(const attention &a, cudaStream_t stream)
+cudaError_t launch_few(const attention *a, int n, cudaStream_t stream)
 {
-    return for_head_size(a.D, [&](auto size) { return launch_typed<decltype(size)::value>(a, stream); });
+    return for_head_size(a->D, [&](auto size) { return launch_typed<decltype(size)::value>(a, n, stream); });
 }
 
 } // namespace reattn_cuda

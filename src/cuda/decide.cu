@@ -43,8 +43,9 @@ __device__ float round_to(const search &s, int64_t i, float x)
     return __bfloat162float(h);
 }
 
-__global__ void prepare_kernel(search s)
+__global__ void prepare_kernel(const __grid_constant__ batch<search> all)
 {
+    const search &s = of_session(all);
     const int lane = threadIdx.x % WARP;
     const int64_t row = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / WARP;
     wait_for_previous();
@@ -94,7 +95,7 @@ __global__ void prepare_kernel(search s)
     s.floor[row] = order_of(safe ? -INFINITY : INFINITY); /* above all scores: no candidates, left to the law */
 }
 
-enum { THREADS = BRUTE_THREADS, WHOLE_BLOCKS = 1024, FEW_BLOCKS = 128 };
+enum { THREADS = BRUTE_THREADS, FEW_BLOCKS = 128 };
 
 /* Scores as integers of the same order: comparing those is quick. The law never says -0. */
 __device__ __forceinline__ long long rank_of(double x)
@@ -226,12 +227,21 @@ __device__ __forceinline__ void write_keys(const candidate &c, int *n, int *pos,
         pos[at++] = c.at / COLUMNS * TILE + c.at % COLUMNS + (__ffs(bits) - 1) * COLUMNS;
 }
 
+/* That a multiprocessor must have room for. */
+constexpr int blocks_at_once(int W, bool far)
+{
+    return far ? 2 : W == 1 ? 4 : 1;
+}
+
 /* A group of W warps takes a row: keeps the candidates that can still win, scores their keys by the law, ranks them.
  * W = 8, a whole block, also does what is left to the law; else such rows are written down for brute_kernel. FAR: keys
  * come over the bus. Many rows ask for many, so that a warp then first scores those that the floor is of: what their scores
  * leave is half of what their bounds did. */
-template <int W, bool FAR> __global__ void __launch_bounds__(THREADS, FAR ? 2 : W == 1 ? 4 : 1) decide_kernel(search s)
+template <int W, bool FAR>
+__global__ void __launch_bounds__(THREADS, blocks_at_once(W, FAR))
+    decide_kernel(const __grid_constant__ batch<search> all)
 {
+    const search &s = of_session(all);
     typedef room<W> R;
     constexpr int GROUPS = R::GROUPS, N = WARP * W;
     constexpr int AHEAD = W == 1 ? 3 : 8; /* candidates that a thread asks for before it knows how many there are */
@@ -428,22 +438,22 @@ size_t alone_bytes()
     return (size_t)all / 2 + 1024;
 }
 
-template <int W, bool FAR> cudaError_t launch_decide_at(const search &s, size_t query, cudaStream_t stream)
+template <int W, bool FAR> cudaError_t launch_decide_at(const search *s, int n, size_t query, cudaStream_t stream)
 {
-    size_t shared = room<W>::bytes(query) + fetched_bytes(s);
+    const auto kernel = decide_kernel<W, FAR>;
+    size_t shared = room<W>::bytes(query) + fetched_bytes(*s);
     if (W == 8)
-        shared = REATTN__MAX(shared, brute_bytes(s));
-    const unsigned blocks = (unsigned)((s.Hk * s.rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
-    if (W > 1 && blocks <= FEW_BLOCKS)
+        shared = REATTN__MAX(shared, brute_bytes(*s));
+    const unsigned blocks = (unsigned)((s->Hk * s->rows + room<W>::GROUPS - 1) / room<W>::GROUPS);
+    if (W > 1 && blocks * n <= FEW_BLOCKS)
         shared = REATTN__MAX(shared, alone_bytes());
-    cudaError_t code =
-        cudaFuncSetAttribute(decide_kernel<W, FAR>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
-    return code != cudaSuccess ? code : launch_next(decide_kernel<W, FAR>, blocks, THREADS, shared, stream, s);
+    cudaError_t code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    return code != cudaSuccess ? code : launch_batch(kernel, blocks, THREADS, shared, stream, s, n);
 }
 
-template <int W> cudaError_t launch_decide_by(const search &s, size_t query, cudaStream_t stream)
+template <int W> cudaError_t launch_decide_by(const search *s, int n, size_t query, cudaStream_t stream)
 {
-    return s.far ? launch_decide_at<W, true>(s, query, stream) : launch_decide_at<W, false>(s, query, stream);
+    return s->far ? launch_decide_at<W, true>(s, n, query, stream) : launch_decide_at<W, false>(s, n, query, stream);
 }
 
 __global__ void all_brute_kernel(search s)
@@ -465,23 +475,23 @@ __global__ void all_brute_kernel(search s)
 namespace reattn_cuda
 {
 
-int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err)
+int launch_prepare(const search *s, int n, cudaStream_t stream, reattn_error *err)
 {
-    const int64_t rows = s.Hk * s.rows;
-    return failed(launch_next(prepare_kernel, (unsigned)((rows * WARP + 127) / 128), 128, 0, stream, s),
-                  "rounding the queries", err);
+    const unsigned blocks = (unsigned)((s->Hk * s->rows * WARP + 127) / 128);
+    return failed(launch_batch(prepare_kernel, blocks, 128, 0, stream, s, n), "rounding the queries", err);
 }
 
-int launch_decide(const search &s, cudaStream_t stream, reattn_error *err)
+int launch_decide(const search *each, int n, cudaStream_t stream, reattn_error *err)
 {
+    const search &s = *each;
     const int64_t rows = s.Hk * s.rows;
     const size_t query = sizeof(double) * ((s.D + LAW_STEP - 1) / LAW_STEP * LAW_STEP);
     const char *what = "deciding among candidates";
     if (s.lists > 0 && rows < WHOLE_BLOCKS) /* a block a row, which does what is left to the law */
-        return failed(launch_decide_by<8>(s, query, stream), what, err);
+        return failed(launch_decide_by<8>(each, n, query, stream), what, err);
     cudaError_t code = s.lists == 0 /* no scan was made */
                            ? launch_next(all_brute_kernel, (unsigned)((rows + 255) / 256), 256, 0, stream, s)
-                           : launch_decide_by<1>(s, query, stream);
+                           : launch_decide_by<1>(each, n, query, stream);
     if (code == cudaSuccess)
         code = launch_brute(s, stream);
     return failed(code, what, err);

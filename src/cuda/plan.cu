@@ -482,8 +482,9 @@ __device__ __forceinline__ void write_plan(const task &t, shared_part &s, int li
     }
 }
 
-template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(task t)
+template <bool MASS> __global__ void __launch_bounds__(THREADS) plan_kernel(const __grid_constant__ batch<task> all)
 {
+    const task &t = of_session(all);
     extern __shared__ __align__(16) char raw[];
     __shared__ shared_part s;
     const int list = blockIdx.x;
@@ -562,17 +563,23 @@ template <bool MASS> cudaError_t lay_out(const reattn__cuda_plan_args *a, layout
     return code;
 }
 
-template <bool MASS> cudaError_t launch(const layout &l, cudaStream_t stream)
+template <bool MASS> cudaError_t launch(const layout *l, int n, cudaStream_t stream)
 {
-    if (l.global) {
-        const unsigned blocks = (unsigned)((l.t.n_hit + 255) / 256);
-        clear_kernel<MASS><<<dim3(blocks, l.t.lists), 256, 0, stream>>>(l.t);
-        cast_kernel<MASS><<<dim3(blocks, l.t.lists), 256, 0, stream>>>(l.t);
+    task t[MANY];
+    size_t shared = 0;
+    if (l->global) {
+        const unsigned blocks = (unsigned)((l->t.n_hit + 255) / 256);
+        clear_kernel<MASS><<<dim3(blocks, l->t.lists), 256, 0, stream>>>(l->t);
+        cast_kernel<MASS><<<dim3(blocks, l->t.lists), 256, 0, stream>>>(l->t);
     }
-    cudaError_t code = allow_shared<plan_kernel<MASS>>(l.most);
+    for (int i = 0; i < n; i++) {
+        t[i] = l[i].t;
+        shared = REATTN__MAX(shared, l[i].shared);
+    }
+    cudaError_t code = allow_shared<plan_kernel<MASS>>(l->most);
     if (code != cudaSuccess)
         return code;
-    return launch_next(plan_kernel<MASS>, l.t.lists, THREADS, l.shared, stream, l.t);
+    return launch_batch(plan_kernel<MASS>, l->t.lists, THREADS, shared, stream, t, n);
 }
 
 cudaError_t lay_out_any(const reattn__cuda_plan_args *a, layout *l)
@@ -588,21 +595,46 @@ extern "C" size_t reattn__cuda_plan_bytes(const reattn__cuda_plan_args *args)
     return lay_out_any(args, &l) == cudaSuccess && l.global ? l.t.table_bytes * args->lists : 0;
 }
 
-extern "C" int reattn__cuda_plan(const reattn__cuda_plan_args *args, void *stream, reattn_error *err)
+static int set_up(const reattn__cuda_plan_args *args, layout *l, reattn_error *err)
 {
-    layout l;
     const int64_t most = args->vote == REATTN_VOTE_MASS ? 1 << (63 - MASS_UNIT) : 1 << 24; /* that sums can hold */
     if (args->m < 1 || args->m > REATTN__CUDA_SPANS_MAX || args->span < 1 || args->n <= args->keep + args->local ||
         args->n > INT32_MAX || args->n_query < 1 || args->fresh < 0 || args->n_fresh < 0 ||
         args->fresh + args->n_fresh > args->n_query || args->n_query * args->H * args->top_k > most)
         return reattn__fail(err, REATTN_E_ARG, "a plan of %lld queries, %lld spans of %lld, %lld tokens: out of range",
                             (long long)args->n_query, (long long)args->m, (long long)args->span, (long long)args->n);
-    int code = failed(lay_out_any(args, &l), "looking at the device", err);
+    int code = failed(lay_out_any(args, l), "looking at the device", err);
     if (code)
         return code;
-    if (l.global && args->work_bytes < l.t.table_bytes * args->lists)
+    if (l->global && args->work_bytes < l->t.table_bytes * args->lists)
         return reattn__fail(err, REATTN_E_ARG, "votes need %zu bytes of scratch, %zu were given",
-                            l.t.table_bytes * args->lists, args->work_bytes);
+                            l->t.table_bytes * args->lists, args->work_bytes);
+    return REATTN_OK;
+}
+
+extern "C" int reattn__cuda_plan(const reattn__cuda_plan_args *args, void *stream, reattn_error *err)
+{
+    return reattn__cuda_plan_many(args, 1, stream, err);
+}
+
+extern "C" bool reattn__cuda_plan_together(const reattn__cuda_plan_args *a, const reattn__cuda_plan_args *b)
+{
+    return a->lists == b->lists && a->vote == b->vote && a->along == b->along && !reattn__cuda_plan_bytes(a) &&
+           !reattn__cuda_plan_bytes(b);
+}
+
+extern "C" int reattn__cuda_plan_many(const reattn__cuda_plan_args *args, int n, void *stream, reattn_error *err)
+{
+    layout l[MANY];
     cudaStream_t on = (cudaStream_t)stream;
-    return failed(args->vote == REATTN_VOTE_MASS ? launch<true>(l, on) : launch<false>(l, on), "voting", err);
+    if (n < 1 || n > MANY)
+        return reattn__fail(err, REATTN_E_ARG, "%d plans in one launch: 1 to %d", n, (int)MANY);
+    for (int i = 0; i < n; i++) {
+        const int code = set_up(&args[i], &l[i], err);
+        if (code)
+            return code;
+        if (n > 1 && (l[i].global || args[i].lists != args->lists || args[i].vote != args->vote))
+            return reattn__fail(err, REATTN_E_ARG, "plans 0 and %d of %d are not alike", i, n);
+    }
+    return failed(args->vote == REATTN_VOTE_MASS ? launch<true>(l, n, on) : launch<false>(l, n, on), "voting", err);
 }

@@ -3,6 +3,7 @@
 #ifndef REATTN_CUDA_PLAN_H
 #define REATTN_CUDA_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,9 @@ typedef struct reattn__cuda_plan_args {
 size_t reattn__cuda_plan_bytes(const reattn__cuda_plan_args *args);
 /* Queues one kernel, or three where there are many hits. Errors: E_ARG, E_INTERNAL. */
 int reattn__cuda_plan(const reattn__cuda_plan_args *args, void *stream, reattn_error *err);
+/* Up to REATTN__CUDA_MANY plans in one launch, all alike and without scratch. */
+bool reattn__cuda_plan_together(const reattn__cuda_plan_args *a, const reattn__cuda_plan_args *b);
+int reattn__cuda_plan_many(const reattn__cuda_plan_args *args, int n, void *stream, reattn_error *err);
 
 #ifdef __cplusplus
 }

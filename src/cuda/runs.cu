@@ -116,7 +116,7 @@ attention shape_of(const reattn__cuda_runs *r)
 {
     const plan_key *key = &r->key;
     attention a = {};
-    a.lists = key->n_list, a.most = a.room = r->layout.rows_most, a.T = key->T, a.n = key->n;
+    a.lists = key->n_list, a.most = a.room = r->layout.rows_most, a.T = key->T, a.n = key->n, a.among = 1;
     a.H = key->H, a.Hk = key->Hk, a.g = key->H / key->Hk, a.D = key->D, a.rows = key->T * key->H;
     return a;
 }
@@ -330,9 +330,9 @@ extern "C" int reattn__cuda_runs_attend(const reattn__cuda_runs_args *args, void
         a.tokens = r->rows, a.positions = r->rows + (int64_t)r->key.n_list * a.room, a.count = v.rows, a.original = 1;
         a.cuts = (const reattn__cuda_cut *)(r->image + ((const char *)r->layout.cuts - host));
         a.scale *= r->key.q_scale ? r->key.q_scale[0] : 1.0f;
-        code = failed(launch_few(a, stream), "attention", err);
+        code = failed(launch_few(&a, 1, stream), "attention", err);
     }
     if (code || (a.wgmma && a.splits == 1))
         return code;
-    return failed(launch_join(a, stream), "joining partial attention", err);
+    return failed(launch_join(&a, 1, stream), "joining partial attention", err);
 }

@@ -17,7 +17,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "launch.cuh"
+#include "batch.cuh"
 #include "select.h"
 extern "C" {
 #include "base/base.h"
@@ -26,7 +26,8 @@ extern "C" {
 namespace reattn_cuda
 {
 
-enum { TILE = 128, COLUMNS = 8, TOP_MAX = 32, WARP = 32, SAMPLES = 256, PARTS = 2048 };
+enum { TILE = 128, COLUMNS = 8, TOP_MAX = 32, WARP = 32, SAMPLES = 256, PARTS = 2048, FEW_ROWS = 8 };
+enum { WHOLE_BLOCKS = 1024 }; /* fewer rows have a block each, when candidates are decided among */
 enum kind { BF16 = REATTN__CUDA_BF16, F16 = REATTN__CUDA_F16, I8 = 2 };
 
 constexpr float TINY = 1e-34f;
@@ -337,13 +338,16 @@ template <class scan_of> int launch_scan(const search &s, const scan_of &scan, r
     return failed(code, "scanning the keys", err);
 }
 
-int launch_prepare(const search &s, cudaStream_t stream, reattn_error *err);
-int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err);
+/* For n searches; more than one are alike (select.h) and of at most FEW_ROWS rows. */
+int launch_prepare(const search *s, int n, cudaStream_t stream, reattn_error *err);
+int launch_scan_mma(const search *s, int n, cudaStream_t stream, reattn_error *err);
 int launch_scan_wgmma(const search &s, cudaStream_t stream, reattn_error *err);
-int launch_decide(const search &s, cudaStream_t stream, reattn_error *err);
+int launch_decide(const search *s, int n, cudaStream_t stream, reattn_error *err);
 
-/* Into how many parts, each with its own lists, the keys of a KV head are cut. */
-int mma_warps(int64_t M, int64_t rows, int Hk, int SMs);
+/* Into how many parts, each with its own lists, the keys of a KV head are cut; few queries: for so many blocks, of
+ * which a device has mma_blocks() at a time. */
+int mma_blocks(int SMs);
+int mma_warps(int64_t M, int64_t rows, int Hk, int blocks);
 int wgmma_splits(int64_t M, int64_t rows, int Hk, int D, int kind, int SMs);
 
 } // namespace reattn_cuda

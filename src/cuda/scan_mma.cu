@@ -19,7 +19,7 @@ using namespace reattn_cuda;
 namespace
 {
 
-enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, FEW_ROWS = 8, LISTENERS = 8 };
+enum { THREADS = 256, WARPS = THREADS / WARP, BLOCKS_PER_SM = 2, LISTENERS = 8 };
 enum { ASKED = 16384 }; /* most bytes of a tile that are asked for ahead */
 
 /* Bytes of shared memory that a block needs for NB times 8 rows: first the sums of a tile for each warp. */
@@ -74,8 +74,11 @@ __device__ float published_floor(const search &s, int64_t row, int lane)
 }
 
 template <int D, int KIND, int NB>
-__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, int warps_per_head, int blind_most)
+__global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM)
+    scan_kernel(const __grid_constant__ batch<search> all, int blind_most)
 {
+    const search &s = of_session(all);
+    const int warps_per_head = s.lists;
     typedef typename sums<KIND>::type sum;
     constexpr int BYTES = D * value_bytes(KIND);
     constexpr int LOADS = (BYTES + 63) / 64; /* 16 bytes a lane, of two keys each; two products */
@@ -322,7 +325,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
             if (!__any_sync(ALL, hit))
                 continue;
 
-            /* Rare. */
+                /* Rare. */
 #pragma unroll
             for (int n = 0; n < NB; n++)
 #pragma unroll
@@ -383,7 +386,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_PER_SM) scan_kernel(search s, 
         s.count[(hk * s.rows + first_row + i) * s.lists + list] = counts[i];
 }
 
-template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStream_t stream)
+template <int D, int KIND, int NB> cudaError_t launch(const search *s, int n, cudaStream_t stream)
 {
     int device = 0, all = 0;
     cudaError_t code = cudaGetDevice(&device);
@@ -391,22 +394,25 @@ template <int D, int KIND, int NB> cudaError_t launch(const search &s, cudaStrea
         code = cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
     /* Where there is room for two tiles in each of the blocks of a multiprocessor. */
     const int blind = BLOCKS_PER_SM * (shared_bytes(NB, TOP_MAX, 2) + 1024) <= (size_t)all ? 2 : 1;
-    const size_t shared = shared_bytes(NB, s.top_k, blind);
+    const size_t shared = shared_bytes(NB, s->top_k, blind);
     if (code == cudaSuccess)
         code = allow_shared<scan_kernel<D, KIND, NB>>((int)shared_bytes(NB, TOP_MAX, blind));
     if (code != cudaSuccess)
         return code;
-    const unsigned groups = (unsigned)((s.rows + NB * 8 - 1) / (NB * 8));
-    const unsigned blocks = (unsigned)(((int64_t)s.lists * s.Hk + WARPS - 1) / WARPS);
-    return launch_next(scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, s.lists, blind);
+    const unsigned groups = (unsigned)((s->rows + NB * 8 - 1) / (NB * 8));
+    unsigned blocks = 0;
+    for (int i = 0; i < n; i++)
+        blocks = REATTN__MAX(blocks, (unsigned)(((int64_t)s[i].lists * s[i].Hk + WARPS - 1) / WARPS));
+    return launch_batch(scan_kernel<D, KIND, NB>, dim3(blocks, groups), THREADS, shared, stream, s, n, blind);
 }
 
 struct scan {
-    const search &s;
+    const search *s;
+    int n;
     cudaStream_t stream;
     template <int D, int KIND> cudaError_t at() const
     {
-        return s.rows <= FEW_ROWS ? launch<D, KIND, 1>(s, stream) : launch<D, KIND, 2>(s, stream);
+        return s->rows <= FEW_ROWS ? launch<D, KIND, 1>(s, n, stream) : launch<D, KIND, 2>(s, n, stream);
     }
 };
 
@@ -415,19 +421,24 @@ struct scan {
 namespace reattn_cuda
 {
 
-/* One wave of blocks; warps of a head take turns at its tiles: as few as need no more turns than all would. */
-int mma_warps(int64_t M, int64_t rows, int Hk, int SMs)
+/* One wave of blocks. */
+int mma_blocks(int SMs)
+{
+    return SMs * BLOCKS_PER_SM;
+}
+
+/* Warps of a head take turns at its tiles: as few as need no more turns than all would. */
+int mma_warps(int64_t M, int64_t rows, int Hk, int blocks)
 {
     const int64_t per_group = rows <= FEW_ROWS ? 8 : 16, groups = (rows + per_group - 1) / per_group;
-    const int64_t warps = (int64_t)SMs * BLOCKS_PER_SM * WARPS / (groups > 0 ? groups : 1) / Hk,
-                  tiles = (M + TILE - 1) / TILE;
+    const int64_t warps = (int64_t)blocks * WARPS / (groups > 0 ? groups : 1) / Hk, tiles = (M + TILE - 1) / TILE;
     const int64_t turns = warps < 1 ? tiles : (tiles + warps - 1) / warps;
     return (int)((tiles + turns - 1) / turns);
 }
 
-int launch_scan_mma(const search &s, cudaStream_t stream, reattn_error *err)
+int launch_scan_mma(const search *s, int n, cudaStream_t stream, reattn_error *err)
 {
-    return launch_scan(s, scan{s, stream}, err);
+    return launch_scan(*s, scan{s, n, stream}, err);
 }
 
 } // namespace reattn_cuda

@@ -32,8 +32,9 @@ int choose_path(const reattn__cuda_select_args *a, const device_info &info)
     return info.major == 9 && a->T * (a->H / a->keys.Hk) > MANY_ROWS ? REATTN__CUDA_WGMMA : REATTN__CUDA_MMA;
 }
 
-/* Places all that a search needs; returns the bytes of scratch. */
-size_t place(const reattn__cuda_select_args *a, const device_info &info, search *s)
+/* Places all that a search needs, with so many blocks of the device if it is of few queries; returns the bytes of
+ * scratch, which are fewer with fewer blocks. */
+size_t place(const reattn__cuda_select_args *a, const device_info &info, int blocks, search *s)
 {
     const reattn__cuda_keys *k = &a->keys;
     const index_view v = index_at(k->index, k->capacity, k->Hk, k->D, k->plane);
@@ -56,7 +57,7 @@ size_t place(const reattn__cuda_select_args *a, const device_info &info, search 
         s->lists = 4 * wgmma_splits(s->M, s->rows, s->Hk, s->D, s->kind, info.SMs); /* four lanes see a row */
         s->room = 48 + 8 * s->top_k;
     } else if (path == REATTN__CUDA_MMA) {
-        s->lists = mma_warps(s->M, s->rows, s->Hk, info.SMs);
+        s->lists = mma_warps(s->M, s->rows, s->Hk, blocks);
         s->room = 96 + 8 * s->top_k;
         s->samples = s->lists >= 2 * s->top_k ? REATTN__MIN(s->lists, (int)SAMPLES) : 0;
     }
@@ -105,7 +106,7 @@ int check(const reattn__cuda_select_args *a, reattn_error *err)
     return REATTN_OK;
 }
 
-int set_up(const reattn__cuda_select_args *a, search *s, device_info *info, reattn_error *err)
+int set_up(const reattn__cuda_select_args *a, int blocks, search *s, device_info *info, reattn_error *err)
 {
     int code = check(a, err);
     if (code)
@@ -116,7 +117,7 @@ int set_up(const reattn__cuda_select_args *a, search *s, device_info *info, reat
     if (choose_path(a, *info) == REATTN__CUDA_WGMMA && info->major != 9)
         return reattn__fail(err, REATTN_E_UNSUPPORTED, "wgmma needs a device of compute capability 9, this one has %d",
                             info->major);
-    size_t bytes = place(a, *info, s);
+    size_t bytes = place(a, *info, blocks ? blocks : mma_blocks(info->SMs), s);
     if (choose_path(a, *info) == REATTN__CUDA_WGMMA && (int64_t)s->Hk * s->rows * s->lists * s->room > UINT32_MAX)
         return reattn__fail(err, REATTN_E_ARG, "%lld queries are too many for one search: take them in parts",
                             (long long)a->T);
@@ -134,26 +135,61 @@ extern "C" size_t reattn__cuda_select_bytes(const reattn__cuda_select_args *args
     device_info info;
     if (check(args, NULL) || look_at_device(&info) != cudaSuccess)
         return 0;
-    return place(args, info, &s);
+    return place(args, info, mma_blocks(info.SMs), &s);
 }
 
 extern "C" int reattn__cuda_select(const reattn__cuda_select_args *args, void *stream, reattn_error *err)
 {
-    search s;
+    return reattn__cuda_select_many(args, 1, stream, err);
+}
+
+/* The path of few queries, a decide that does what is left to the law, keys on the device. */
+static bool can_share(const reattn__cuda_select_args *a)
+{
+    return (a->path == REATTN__CUDA_AUTO || a->path == REATTN__CUDA_MMA) && a->keys.M > 0 && a->keys.Hk > 0 &&
+           a->T > 0 && !a->keys.far && a->T * (a->H / a->keys.Hk) <= FEW_ROWS && a->H * a->T < WHOLE_BLOCKS;
+}
+
+extern "C" bool reattn__cuda_select_together(const reattn__cuda_select_args *a, const reattn__cuda_select_args *b)
+{
+    return can_share(a) && can_share(b) && a->T == b->T && a->H == b->H && a->top_k == b->top_k &&
+           a->plane == b->plane && a->keys.Hk == b->keys.Hk && a->keys.D == b->keys.D && a->keys.type == b->keys.type;
+}
+
+extern "C" int reattn__cuda_select_many(const reattn__cuda_select_args *args, int n, void *stream, reattn_error *err)
+{
+    search s[MANY];
     device_info info;
     cudaStream_t on = (cudaStream_t)stream;
-    int code = set_up(args, &s, &info, err);
-    if (code || s.rows == 0)
-        return code;
-    code = launch_prepare(s, on, err);
+    int64_t tiles = 0;
+    if (n < 1 || n > MANY)
+        return reattn__fail(err, REATTN_E_ARG, "%d searches in one launch: 1 to %d", n, (int)MANY);
+    for (int i = 0; i < n; i++) {
+        if (n > 1 && !reattn__cuda_select_together(&args[0], &args[i]))
+            return reattn__fail(err, REATTN_E_ARG, "searches 0 and %d of %d are not alike", i, n);
+        tiles += (args[i].keys.M + TILE - 1) / TILE;
+    }
+    for (int i = 0; i < n; i++) {
+        int blocks = 0; /* all that there are; or the keys' share of them, at least one */
+        int code = n > 1 ? failed(look_at_device(&info), "looking at the device", err) : REATTN_OK;
+        if (n > 1 && code == REATTN_OK)
+            blocks = 1 + (int)((mma_blocks(info.SMs) - n) * ((args[i].keys.M + TILE - 1) / TILE) / tiles);
+        if (code == REATTN_OK)
+            code = set_up(&args[i], blocks, &s[i], &info, err);
+        if (code)
+            return code;
+    }
+    if (s->rows == 0)
+        return REATTN_OK;
+    int code = launch_prepare(s, n, on, err);
     if (code)
         return code;
     const int path = choose_path(args, info);
     if (path == REATTN__CUDA_MMA)
-        code = launch_scan_mma(s, on, err);
+        code = launch_scan_mma(s, n, on, err);
     if (path == REATTN__CUDA_WGMMA)
-        code = launch_scan_wgmma(s, on, err);
-    return code ? code : launch_decide(s, on, err);
+        code = launch_scan_wgmma(*s, on, err);
+    return code ? code : launch_decide(s, n, on, err);
 }
 
 extern "C" int reattn__cuda_select_report(const reattn__cuda_select_args *args, void *stream,
@@ -165,7 +201,7 @@ extern "C" int reattn__cuda_select_report(const reattn__cuda_select_args *args, 
     int keys_bad = 0;
     cudaStream_t on = (cudaStream_t)stream;
     *report = reattn__cuda_report{};
-    int code = set_up(args, &s, &info, err);
+    int code = set_up(args, 0, &s, &info, err);
     if (code || s.rows == 0)
         return code;
     code = failed(cudaMemcpyAsync(&st, s.st, sizeof st, cudaMemcpyDeviceToHost, on), "reading the status", err);

@@ -73,6 +73,11 @@ typedef struct reattn__cuda_select_args {
 /* Bytes of scratch for the shape in args; grows with T * H, not with the keys. */
 size_t reattn__cuda_select_bytes(const reattn__cuda_select_args *args);
 int reattn__cuda_select(const reattn__cuda_select_args *args, void *stream, reattn_error *err);
+/* Up to REATTN__CUDA_MANY searches in one launch of each kernel: all alike, of few queries, their keys on the device.
+ * The hits are those of each search by itself. */
+#define REATTN__CUDA_MANY 8
+bool reattn__cuda_select_together(const reattn__cuda_select_args *a, const reattn__cuda_select_args *b);
+int reattn__cuda_select_many(const reattn__cuda_select_args *args, int n, void *stream, reattn_error *err);
 
 /* What a search came across; waits for the stream. E_NAN if a query or a key was not finite (hits are then
  * undefined). */

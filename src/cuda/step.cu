@@ -1,21 +1,10 @@
-/* step.cu - the context of a session on a device, and a layer's step. See step.h.
+/* step.cu - a layer's step. See step.h.
  *
  * The order on the stream: append (and what it means for the window) -> index, seldom -> select -> plan -> attend. In
- * decode that is seven kernels. Which keys were chosen stays on the device; what the host keeps of a window (how many
- * queries, which is the oldest, how far they have searched) does not depend on it. */
-#include <stdlib.h>
-#include <string.h>
-
-#include "attend.h"
-#include "limits.cuh"
-#include "plan.h"
-#include "planned.cuh"
-#include "scan.cuh"
-#include "store.h"
-#include "turns.h"
-extern "C" {
-#include "policy/local.h"
-}
+ * decode that is seven kernels, which step_many.cu queues for several sessions at once. Which keys were chosen stays on
+ * the device; what the host keeps of a window (how many queries, which is the oldest, how far they have searched) does
+ * not depend on it. */
+#include "context.cuh"
 
 using namespace reattn_cuda;
 
@@ -23,313 +12,6 @@ namespace
 {
 
 enum { SEARCH_FROM = 64 };
-
-/* Scratch on the device that only grows. */
-struct buffer {
-    void *at;
-    size_t bytes;
-};
-
-struct layer {
-    reattn__layer shape;
-    reattn__cuda_layer store;
-    reattn__cuda_tier tier; /* if the store is the host's: k is not NULL */
-    reattn__cuda_window window;
-    reattn_span *spans; /* device, [lists][m] of the last step */
-    int32_t *count;     /* device, [lists] keys of the scope, then [lists] numbers of spans */
-    int64_t scope;      /* keys of the scope, if the host knows; -1: see count */
-    int table;          /* of rotations: which */
-};
-
-struct step {       /* what a layer's step is about to do */
-    int64_t n, end; /* tokens held after it; end of the middle */
-    int64_t last;   /* last tokens in scope */
-    bool search, choose, decode;
-    int64_t slot; /* of the window that the query goes to, in decode */
-    const float *q;
-};
-
-} // namespace
-
-struct reattn__cuda_context {
-    reattn_session_params params;
-    int policy, n_layer, n_table, lists_per_head;
-    int host;
-    int64_t capacity, room; /* most tokens; most keys of a finite scope */
-    layer *layers;
-    reattn__cuda_turns *tables;
-    planned given;         /* under GIVEN */
-    int *bad, *bad_device; /* memory of the host that kernels write to */
-    buffer q, hits, select, plan, tokens, near, attend;
-};
-
-namespace
-{
-
-int need(buffer *b, size_t bytes, cudaStream_t stream, reattn_error *err)
-{
-    if (bytes <= b->bytes)
-        return REATTN_OK;
-    void *at = NULL;
-    const size_t room = bytes + bytes / 8;
-    int code = failed(cudaMalloc(&at, room), "taking scratch", err);
-    if (code)
-        return code;
-    code = failed(cudaStreamSynchronize(stream), "a step", err); /* kernels may still use the old one */
-    if (code) {
-        cudaFree(at);
-        return code;
-    }
-    cudaFree(b->at);
-    *b = {at, room};
-    return REATTN_OK;
-}
-
-/* Of a step under a finite scope. */
-int64_t most_tokens(const reattn__cuda_context *c)
-{
-    return reattn__most_tokens(&c->params);
-}
-
-int lists_of(const reattn__cuda_context *c, const layer *l)
-{
-    return c->params.recall_per_head ? l->shape.Hk : 1;
-}
-
-/* The table of rotations that a layer needs: one that another layer has, or a new one. */
-int find_table(reattn__cuda_context *c, layer *l, reattn_error *err)
-{
-    const bool own = c->policy != REATTN__CUDA_FULL && c->policy != REATTN__CUDA_GIVEN;
-    const bool finite = own && c->params.positions == REATTN_POS_REASSIGNED;
-    for (l->table = 0; l->table < c->n_table; l->table++)
-        if (reattn__cuda_turns_serve(&c->tables[l->table], &l->shape.rope, l->shape.D))
-            break;
-    reattn__cuda_turns *t = &c->tables[l->table];
-    int code = REATTN_OK;
-    if (l->table == c->n_table) {
-        code = reattn__cuda_turns_open(t, &l->shape.rope, l->shape.D, err);
-        c->n_table++;
-    }
-    l->shape.rope.freq_factors = NULL; /* the caller's; the table has its own */
-    return code ? code : reattn__cuda_turns_need(t, finite ? c->room : 4096, NULL, err);
-}
-
-/* ------------------------------------------------------------------------------------- create and free --------- */
-
-int open_layer(reattn__cuda_context *c, const reattn__cuda_context_args *a, int i, reattn_error *err)
-{
-    layer *l = &c->layers[i];
-    const reattn_session_params *p = &c->params;
-    const bool recalls = a->policy == REATTN__CUDA_REATTENTION;
-    l->shape = a->layers[i];
-    l->store.Hk = l->shape.Hk, l->store.D = l->shape.D, l->store.type = a->type;
-    l->store.plane = a->plane || a->host, l->store.first = recalls ? p->keep : -1;
-    int code = find_table(c, l, err);
-    if (code == REATTN_OK && a->host) {
-        l->tier = reattn__cuda_tier_for(a, i);
-        code = reattn__cuda_tier_open(&l->tier, err);
-        l->store.tier = &l->tier;
-    }
-    if (code == REATTN_OK)
-        code = reattn__cuda_layer_open(&l->store, c->capacity, err);
-    if (code || !recalls)
-        return code;
-    const int64_t R = p->recall_window, H = l->shape.H, lists = lists_of(c, l);
-    cudaError_t made = cudaMalloc((void **)&l->window.x, sizeof(float) * R * H * l->shape.D);
-    if (made == cudaSuccess)
-        made = cudaMalloc((void **)&l->window.hits, sizeof(reattn_hit) * R * H * p->recall_k);
-    if (made == cudaSuccess)
-        made = cudaMalloc((void **)&l->spans, sizeof(reattn_span) * lists * (p->recall_max + 1));
-    if (made == cudaSuccess)
-        made = cudaMalloc((void **)&l->count, sizeof(int32_t) * 2 * lists);
-    if (made == cudaSuccess)
-        made = cudaMemset(l->count, 0, sizeof(int32_t) * 2 * lists);
-    return failed(made, "taking memory for the recall window", err);
-}
-
-} // namespace
-
-extern "C" int reattn__cuda_context_create(const reattn__cuda_context_args *args, reattn__cuda_context **out,
-                                           reattn_error *err)
-{
-    int code = check_context(args, err);
-    if (code)
-        return code;
-    reattn__cuda_context *c = (reattn__cuda_context *)calloc(1, sizeof *c);
-    if (c) {
-        c->layers = (layer *)calloc((size_t)args->n_layer, sizeof *c->layers);
-        c->tables = (reattn__cuda_turns *)calloc((size_t)args->n_layer, sizeof *c->tables);
-    }
-    if (!c || !c->layers || !c->tables) {
-        reattn__cuda_context_free(c);
-        return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
-    }
-    c->params = *args->params;
-    c->policy = args->policy;
-    c->n_layer = args->n_layer;
-    c->host = args->host;
-    c->room = c->params.keep + reattn__last_tokens(&c->params, most_tokens(c));
-    if (c->policy == REATTN__CUDA_REATTENTION)
-        c->room += c->params.recall_max * c->params.recall_span;
-    c->capacity = args->capacity ? args->capacity : fill_device(args);
-    code = failed(cudaHostAlloc((void **)&c->bad, sizeof *c->bad, cudaHostAllocMapped), "taking a flag", err);
-    if (code == REATTN_OK) {
-        *c->bad = 0;
-        code = failed(cudaHostGetDevicePointer((void **)&c->bad_device, c->bad, 0), "taking a flag", err);
-    }
-    for (int i = 0; i < args->n_layer && code == REATTN_OK; i++)
-        code = open_layer(c, args, i, err);
-    if (code == REATTN_OK && c->policy == REATTN__CUDA_GIVEN)
-        code = open_planned(&c->given, args->layers, args->n_layer, err);
-    if (code == REATTN_OK) /* the tables: steps come on other streams */
-        code = failed(cudaStreamSynchronize(NULL), "making rotations", err);
-    if (code) {
-        reattn__cuda_context_free(c);
-        return code;
-    }
-    *out = c;
-    return REATTN_OK;
-}
-
-extern "C" void reattn__cuda_context_free(reattn__cuda_context *c)
-{
-    if (!c)
-        return;
-    cudaDeviceSynchronize();
-    for (int i = 0; c->layers && i < c->n_layer; i++) {
-        layer *l = &c->layers[i];
-        reattn__cuda_layer_close(&l->store);
-        reattn__cuda_tier_close(&l->tier);
-        cudaFree(l->window.x);
-        cudaFree(l->window.hits);
-        cudaFree(l->spans);
-        cudaFree(l->count);
-    }
-    for (int i = 0; i < c->n_table; i++)
-        reattn__cuda_turns_close(&c->tables[i]);
-    close_planned(&c->given);
-    buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->near, &c->attend};
-    for (buffer *b : buffers)
-        cudaFree(b->at);
-    cudaFreeHost(c->bad);
-    free(c->layers);
-    free(c->tables);
-    free(c);
-}
-
-extern "C" uint64_t reattn__cuda_context_bytes(const reattn__cuda_context *c, uint64_t *host)
-{
-    const buffer *buffers[] = {&c->q, &c->hits, &c->select, &c->plan, &c->tokens, &c->near, &c->attend};
-    uint64_t bytes = planned_bytes(&c->given);
-    if (host)
-        *host = 0;
-    for (const buffer *b : buffers)
-        bytes += b->bytes;
-    for (int i = 0; i < c->n_table; i++)
-        bytes += sizeof(float) * c->tables[i].room * c->tables[i].D;
-    for (int i = 0; i < c->n_layer; i++) {
-        const layer *l = &c->layers[i];
-        bytes += reattn__cuda_layer_bytes(&l->store) + (c->host ? reattn__cuda_tier_bytes(&l->tier) : 0);
-        if (host)
-            *host += reattn__cuda_layer_host_bytes(&l->store);
-        if (l->window.x)
-            bytes += c->params.recall_window * l->shape.H *
-                     (sizeof(float) * l->shape.D + sizeof(reattn_hit) * c->params.recall_k);
-    }
-    return bytes;
-}
-
-/* --------------------------------------------------------------------------------------------- tokens ---------- */
-
-extern "C" int reattn__cuda_reserve(reattn__cuda_context *c, int64_t n, void *stream, reattn_error *err)
-{
-    uint64_t bytes = 0, host = 0;
-    if (n > c->capacity)
-        return reattn__fail(err, REATTN_E_LIMIT, "the text reaches %lld tokens, the limit on this GPU is %lld",
-                            (long long)n, (long long)c->capacity);
-    for (int i = 0; i < c->n_layer; i++) {
-        uint64_t far;
-        bytes += reattn__cuda_layer_bytes_for(&c->layers[i].store, n, &far);
-        host += far;
-    }
-    bytes = c->host ? host : bytes; /* the one that grows with the text most */
-    if (c->params.mem_limit > 0 && bytes > (uint64_t)c->params.mem_limit)
-        return reattn__fail(err, REATTN_E_LIMIT, "%lld tokens need %llu bytes of keys and values, mem-limit is %lld",
-                            (long long)n, (unsigned long long)bytes, (long long)c->params.mem_limit);
-    int code = REATTN_OK;
-    for (int i = 0; i < c->n_layer && code == REATTN_OK; i++)
-        code = reattn__cuda_layer_reserve(&c->layers[i].store, n, stream, err);
-    return code;
-}
-
-extern "C" int reattn__cuda_traffic(const reattn__cuda_context *c, int layer, uint64_t *scored, uint64_t *brought,
-                                    void *stream, reattn_error *err)
-{
-    return reattn__cuda_tier_traffic(&c->layers[layer].tier, scored, brought, stream, err);
-}
-
-extern "C" int64_t reattn__cuda_length(const reattn__cuda_context *c, int layer)
-{
-    return c->layers[layer].store.n;
-}
-
-extern "C" int reattn__cuda_rewind(reattn__cuda_context *c, int64_t n, reattn_error *err)
-{
-    if (n < 0)
-        return reattn__fail(err, REATTN_E_ARG, "rewind to %lld tokens", (long long)n);
-    for (int i = 0; i < c->n_layer; i++) {
-        reattn__cuda_layer_rewind(&c->layers[i].store, n);
-        reattn__cuda_tier_rewind(&c->layers[i].tier, n);
-        c->layers[i].window.n = c->layers[i].window.oldest = 0;
-    }
-    return REATTN_OK;
-}
-
-extern "C" int reattn__cuda_check(reattn__cuda_context *c, void *stream, reattn_error *err)
-{
-    int code = failed(cudaStreamSynchronize((cudaStream_t)stream), "a step", err);
-    const int bad = *(volatile int *)c->bad;
-    if (code || !bad)
-        return code;
-    static const char *const what[] = {"", "query", "key", "value"};
-    *c->bad = 0;
-    return reattn__fail(err, REATTN_E_NAN,
-                        "layer %d gave a %s that is not finite, or too large for how it is stored: the "
-                        "model or its file is damaged",
-                        bad / 4, what[bad % 4]);
-}
-
-extern "C" int reattn__cuda_spans(reattn__cuda_context *c, int number, int list, reattn_span *spans, int64_t cap,
-                                  int64_t *n_span, int64_t *n_scope, void *stream, reattn_error *err)
-{
-    const layer *l = &c->layers[number];
-    const int lists = lists_of(c, l);
-    int32_t n[2] = {(int32_t)l->scope, 0};
-    cudaStream_t on = (cudaStream_t)stream;
-    cudaError_t code = cudaSuccess;
-    if (l->scope < 0) {
-        code = cudaMemcpyAsync(&n[0], l->count + list, sizeof n[0], cudaMemcpyDeviceToHost, on);
-        if (code == cudaSuccess)
-            code = cudaMemcpyAsync(&n[1], l->count + lists + list, sizeof n[1], cudaMemcpyDeviceToHost, on);
-        if (code == cudaSuccess)
-            code = cudaStreamSynchronize(on);
-    }
-    const int64_t read = n[1] < cap ? n[1] : cap;
-    if (code == cudaSuccess && read > 0)
-        code = cudaMemcpyAsync(spans, l->spans + list * c->params.recall_max, sizeof *spans * read,
-                               cudaMemcpyDeviceToHost, on);
-    if (code == cudaSuccess)
-        code = cudaStreamSynchronize(on);
-    *n_span = n[1];
-    if (n_scope)
-        *n_scope = n[0];
-    return failed(code, "reading a plan", err);
-}
-
-/* ----------------------------------------------------------------------------------------------- step ---------- */
-
-namespace
-{
 
 int check_step(const reattn__cuda_context *c, const reattn__cuda_step_args *a, reattn_error *err)
 {
@@ -357,7 +39,7 @@ bool whole(const reattn__cuda_context *c, const step *s)
 }
 
 /* What will happen, as plan_reattention decides it. */
-step look_ahead(const reattn__cuda_context *c, const layer *l, const reattn__cuda_step_args *a)
+step plan_ahead(const reattn__cuda_context *c, const layer *l, const reattn__cuda_step_args *a)
 {
     const reattn_session_params *p = &c->params;
     const reattn__cuda_window *w = &l->window;
@@ -375,18 +57,36 @@ step look_ahead(const reattn__cuda_context *c, const layer *l, const reattn__cud
     return s;
 }
 
-int append(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step *s, cudaStream_t stream,
-           reattn_error *err)
+} // namespace
+
+int reattn_cuda::look_ahead(reattn__cuda_context *c, const reattn__cuda_step_args *a, step *s, cudaStream_t stream,
+                            reattn_error *err)
+{
+    int code = check_step(c, a, err);
+    if (code)
+        return code;
+    layer *l = &c->layers[a->layer];
+    *s = plan_ahead(c, l, a);
+    if (s->n > c->capacity)
+        return reattn__fail(err, REATTN_E_LIMIT, "the text reaches %lld tokens, the limit on this GPU is %lld",
+                            (long long)s->n, (long long)c->capacity);
+    return reattn__cuda_layer_reserve(&l->store, s->n, stream, err);
+}
+
+int reattn_cuda::arrange_append(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step *s,
+                                reattn__cuda_append_args *to, cudaStream_t stream, reattn_error *err)
 {
     const int H = l->shape.H, row = H * l->shape.D;
     const int64_t R = c->params.recall_window;
-    reattn__cuda_append_args args = {};
+    reattn__cuda_append_args &args = *to;
+    args = reattn__cuda_append_args{};
     args.layer = &l->store, args.q = a->q, args.k = a->k, args.v = a->v, args.T = a->T, args.H = a->out ? H : 0;
     args.number = a->layer, args.bad = c->bad_device, args.skip = -1, args.top_k = (int)c->params.recall_k;
     if (s->search && s->decode) {
         args.q_out = l->window.x + s->slot * row;
         args.skip = l->window.n == R ? s->slot : -1;
         args.upto = s->end - l->store.first;
+        args.none = args.upto > 0 ? NULL : hits_of_query(c, l, s);
         args.window = l->window.upto > 0 || args.upto <= SEARCH_FROM ? &l->window : NULL;
     } else {
         int code = need(&c->q, sizeof(float) * a->T * row, stream, err);
@@ -397,13 +97,14 @@ int append(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, s
         args.remember = s->search ? l->window.x : NULL;
     }
     s->q = args.q_out;
-    return reattn__cuda_append(&args, stream, err);
+    return REATTN_OK;
 }
 
-int search(reattn__cuda_context *c, layer *l, const step *s, const float *q, int64_t T, reattn_hit *hits,
-           cudaStream_t stream, reattn_error *err)
+int reattn_cuda::arrange_search(reattn__cuda_context *c, layer *l, const step *s, const float *q, int64_t T,
+                                reattn_hit *hits, reattn__cuda_select_args *to, cudaStream_t stream, reattn_error *err)
 {
-    reattn__cuda_select_args args = {};
+    reattn__cuda_select_args &args = *to;
+    args = reattn__cuda_select_args{};
     int code = reattn__cuda_layer_keys(&l->store, s->end, &args.keys, stream, err);
     if (code)
         return code;
@@ -411,49 +112,91 @@ int search(reattn__cuda_context *c, layer *l, const step *s, const float *q, int
     args.plane = args.keys.plane;
     code = need(&c->select, reattn__cuda_select_bytes(&args), stream, err);
     args.work = c->select.at, args.work_bytes = c->select.bytes;
+    return code;
+}
+
+reattn_hit *reattn_cuda::hits_of_query(const reattn__cuda_context *c, const layer *l, const step *s)
+{
+    return l->window.hits + s->slot * l->shape.H * c->params.recall_k;
+}
+
+bool reattn_cuda::window_is_late(const layer *l, const step *s)
+{
+    return l->window.n > 0 && l->window.upto == 0 && s->end - l->store.first > SEARCH_FROM;
+}
+
+namespace
+{
+
+int search(reattn__cuda_context *c, layer *l, const step *s, const float *q, int64_t T, reattn_hit *hits,
+           cudaStream_t stream, reattn_error *err)
+{
+    reattn__cuda_select_args args;
+    int code = arrange_search(c, l, s, q, T, hits, &args, stream, err);
     return code ? code : reattn__cuda_select(&args, stream, err);
 }
 
-/* Hits of this step's queries and of the window; *hits and *n_query say who votes. */
-int find(reattn__cuda_context *c, layer *l, const step *s, int64_t T, const reattn_hit **hits, int64_t *n_query,
-         cudaStream_t stream, reattn_error *err)
+/* Looks for this step's queries, and keeps the window's hits. Where there is nothing to search, append has said so to a
+ * query of decode. */
+int find(reattn__cuda_context *c, layer *l, const step *s, int64_t T, cudaStream_t stream, reattn_error *err)
 {
     reattn__cuda_window *w = &l->window;
     const int64_t R = c->params.recall_window, list = (int64_t)l->shape.H * c->params.recall_k,
                   M = s->end - l->store.first;
     int code = REATTN_OK;
     if (s->decode) {
-        reattn_hit *mine = w->hits + s->slot * list;
-        if (w->n > 0 && w->upto == 0 && M > SEARCH_FROM) /* no search was made for the window so far */
+        if (window_is_late(l, s))
             code = search(c, l, s, w->x, w->n, w->hits, stream, err);
-        if (code == REATTN_OK)
-            code = M > 0 ? search(c, l, s, s->q, 1, mine, stream, err)
-                         : failed(cudaMemsetAsync(mine, 0xff, sizeof *mine * list, stream), "clearing hits", err);
-        *hits = w->hits;
-        *n_query = w->n < R ? w->n + 1 : R;
-        return code;
+        return code || M == 0 ? code : search(c, l, s, s->q, 1, hits_of_query(c, l, s), stream, err);
     }
     const int64_t add = T < R ? T : R;
     if (M == 0)
         return failed(cudaMemsetAsync(w->hits, 0xff, sizeof *w->hits * add * list, stream), "clearing hits", err);
     code = need(&c->hits, sizeof(reattn_hit) * T * list, stream, err);
+    reattn_hit *hits = (reattn_hit *)c->hits.at;
     if (code == REATTN_OK)
-        code = search(c, l, s, s->q, T, (reattn_hit *)c->hits.at, stream, err);
-    *hits = (const reattn_hit *)c->hits.at;
-    *n_query = T;
+        code = search(c, l, s, s->q, T, hits, stream, err);
     return code ? code
-                : failed(cudaMemcpyAsync(w->hits, *hits + (T - add) * list, sizeof **hits * add * list,
+                : failed(cudaMemcpyAsync(w->hits, hits + (T - add) * list, sizeof *hits * add * list,
                                          cudaMemcpyDeviceToDevice, stream),
                          "keeping hits", err);
 }
 
-int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *hits, int64_t n_query,
-           reattn__cuda_scope *scope, cudaStream_t stream, reattn_error *err)
+void place_output(const layer *l, const reattn__cuda_step_args *a, int64_t *stride_token, int64_t *stride_head)
+{
+    const bool dense = !a->out_stride_token && !a->out_stride_head;
+    *stride_token = dense ? (int64_t)l->shape.H * l->shape.D : a->out_stride_token;
+    *stride_head = dense ? l->shape.D : a->out_stride_head;
+}
+
+} // namespace
+
+reattn__cuda_scope reattn_cuda::scope_ahead(const reattn__cuda_context *c, const step *s)
+{
+    const int64_t keep = c->params.keep, local = s->last;
+    const bool all = whole(c, s);
+    reattn__cuda_scope scope = {};
+    scope.original = c->params.positions == REATTN_POS_ORIGINAL && c->policy != REATTN__CUDA_FULL;
+    if (s->choose)
+        return scope;
+    scope.lists = 1;
+    scope.head = all ? s->n : keep;
+    scope.skip = all ? 0 : s->n - local - keep;
+    scope.most = all ? s->n : keep + local;
+    return scope;
+}
+
+int reattn_cuda::arrange_plan(reattn__cuda_context *c, layer *l, const step *s, int64_t T, reattn__cuda_scope *scope,
+                              reattn__cuda_plan_args *to, cudaStream_t stream, reattn_error *err)
 {
     const reattn_session_params *p = &c->params;
-    reattn__cuda_plan_args args = {};
-    args.hits = hits, args.n_query = n_query, args.fresh = s->decode ? s->slot : 0;
-    args.n_fresh = s->decode ? 1 : n_query, args.H = l->shape.H, args.top_k = (int)p->recall_k;
+    reattn__cuda_plan_args &args = *to;
+    args = reattn__cuda_plan_args{};
+    if (s->decode) /* the window votes */
+        args.hits = l->window.hits, args.n_query = REATTN__MIN(l->window.n + 1, p->recall_window), args.fresh = s->slot;
+    else
+        args.hits = (const reattn_hit *)c->hits.at, args.n_query = T;
+    args.n_fresh = T, args.H = l->shape.H, args.top_k = (int)p->recall_k;
     args.lists = lists_of(c, l), args.vote = p->recall_vote, args.scale = l->shape.kq_scale;
     args.m = p->recall_max, args.span = p->recall_span, args.n = s->n, args.keep = p->keep, args.local = s->last;
     args.along = s->decode; /* attention to the last tokens */
@@ -466,39 +209,20 @@ int choose(reattn__cuda_context *c, layer *l, const step *s, const reattn_hit *h
     scope->most = c->room < s->n ? c->room : s->n;
     scope->sure = s->last;
     scope->likely = l->spans, scope->n_likely = args.n_span, scope->likely_room = p->recall_max;
-    return code ? code : reattn__cuda_plan(&args, stream, err);
+    return code;
 }
 
-/* First and last tokens, or all. */
-void scope_without(const reattn__cuda_context *c, const step *s, reattn__cuda_scope *scope)
-{
-    const int64_t keep = c->params.keep, local = s->last;
-    const bool all = whole(c, s);
-    scope->lists = 1;
-    scope->head = all ? s->n : keep;
-    scope->skip = all ? 0 : s->n - local - keep;
-    scope->most = all ? s->n : keep + local;
-}
-
-void place_output(const layer *l, const reattn__cuda_step_args *a, int64_t *stride_token, int64_t *stride_head)
-{
-    const bool dense = !a->out_stride_token && !a->out_stride_head;
-    *stride_token = dense ? (int64_t)l->shape.H * l->shape.D : a->out_stride_token;
-    *stride_head = dense ? l->shape.D : a->out_stride_head;
-}
-
-int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s, reattn__cuda_scope *scope,
-           cudaStream_t stream, reattn_error *err)
+int reattn_cuda::arrange_attention(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s,
+                                   const reattn__cuda_scope *scope, int among, reattn__cuda_attend_args *to,
+                                   cudaStream_t stream, reattn_error *err)
 {
     reattn__cuda_turns *t = &c->tables[l->table];
     int code = reattn__cuda_turns_need(t, scope->original ? s->n : scope->most, stream, err);
-    if (code == REATTN_OK && c->host)
-        code = need(&c->near, reattn__cuda_tier_scratch(&l->tier), stream, err);
-    if (code == REATTN_OK && c->host)
-        code = reattn__cuda_tier_bring(&l->tier, &l->store, scope, c->near.at, stream, err);
     if (code)
         return code;
-    reattn__cuda_attend_args args = {};
+    reattn__cuda_attend_args &args = *to;
+    args = reattn__cuda_attend_args{};
+    args.among = among;
     args.q = s->q, args.type = l->store.type;
     args.k = c->host ? l->tier.k : l->store.k.at, args.v = c->host ? l->tier.v : l->store.v.at;
     args.H = l->shape.H, args.Hk = l->shape.Hk, args.D = l->shape.D, args.T = a->T, args.n = s->n;
@@ -507,6 +231,21 @@ int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, c
     place_output(l, a, &args.out_stride_token, &args.out_stride_head);
     code = need(&c->attend, reattn__cuda_attend_bytes(&args), stream, err);
     args.work = c->attend.at, args.work_bytes = c->attend.bytes;
+    return code;
+}
+
+namespace
+{
+
+int attend(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, const step *s, reattn__cuda_scope *scope,
+           cudaStream_t stream, reattn_error *err)
+{
+    reattn__cuda_attend_args args;
+    int code = c->host ? need(&c->near, reattn__cuda_tier_scratch(&l->tier), stream, err) : REATTN_OK;
+    if (code == REATTN_OK && c->host)
+        code = reattn__cuda_tier_bring(&l->tier, &l->store, scope, c->near.at, stream, err);
+    if (code == REATTN_OK)
+        code = arrange_attention(c, l, a, s, scope, 1, &args, stream, err);
     return code ? code : reattn__cuda_attend(&args, stream, err);
 }
 
@@ -531,24 +270,25 @@ int attend_planned(reattn__cuda_context *c, layer *l, const reattn__cuda_step_ar
 int run(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step *s, cudaStream_t stream,
         reattn_error *err)
 {
-    const reattn_hit *hits = NULL;
-    int64_t n_query = 0;
     int code = c->host ? reattn__cuda_tier_ready(&l->tier, &l->store, a->T, stream, err) : REATTN_OK;
+    reattn__cuda_append_args rows;
     if (code == REATTN_OK)
-        code = append(c, l, a, s, stream, err);
+        code = arrange_append(c, l, a, s, &rows, stream, err);
+    if (code == REATTN_OK)
+        code = reattn__cuda_append(&rows, stream, err);
     l->store.n = s->n;
     if (code || !a->out)
         return code;
     if (c->policy == REATTN__CUDA_GIVEN)
         return attend_planned(c, l, a, s, stream, err);
-    reattn__cuda_scope scope = {};
-    scope.original = c->params.positions == REATTN_POS_ORIGINAL && c->policy != REATTN__CUDA_FULL;
+    reattn__cuda_scope scope = scope_ahead(c, s);
     if (s->search)
-        code = find(c, l, s, a->T, &hits, &n_query, stream, err);
-    if (code == REATTN_OK && s->choose)
-        code = choose(c, l, s, hits, n_query, &scope, stream, err);
-    if (!s->choose)
-        scope_without(c, s, &scope);
+        code = find(c, l, s, a->T, stream, err);
+    if (code == REATTN_OK && s->choose) {
+        reattn__cuda_plan_args args;
+        code = arrange_plan(c, l, s, a->T, &scope, &args, stream, err);
+        code = code ? code : reattn__cuda_plan(&args, stream, err);
+    }
     if (code == REATTN_OK)
         code = attend(c, l, a, s, &scope, stream, err);
     if (code == REATTN_OK)
@@ -556,8 +296,9 @@ int run(reattn__cuda_context *c, layer *l, const reattn__cuda_step_args *a, step
     return code;
 }
 
-/* The window as it is after the step. */
-void remember(const reattn__cuda_context *c, layer *l, const step *s, int64_t T)
+} // namespace
+
+void reattn_cuda::remember(const reattn__cuda_context *c, layer *l, const step *s, int64_t T)
 {
     reattn__cuda_window *w = &l->window;
     const int64_t R = c->params.recall_window;
@@ -574,23 +315,16 @@ void remember(const reattn__cuda_context *c, layer *l, const step *s, int64_t T)
     w->upto = s->end - l->store.first;
 }
 
-} // namespace
-
 extern "C" int reattn__cuda_step(reattn__cuda_context *c, const reattn__cuda_step_args *args, void *stream,
                                  reattn_error *err)
 {
-    int code = check_step(c, args, err);
+    step s;
+    int code = look_ahead(c, args, &s, (cudaStream_t)stream, err);
     if (code)
         return code;
     layer *l = &c->layers[args->layer];
     const int64_t before = l->store.n;
-    step s = look_ahead(c, l, args);
-    if (s.n > c->capacity)
-        return reattn__fail(err, REATTN_E_LIMIT, "the text reaches %lld tokens, the limit on this GPU is %lld",
-                            (long long)s.n, (long long)c->capacity);
-    code = reattn__cuda_layer_reserve(&l->store, s.n, stream, err);
-    if (code == REATTN_OK)
-        code = run(c, l, args, &s, (cudaStream_t)stream, err);
+    code = run(c, l, args, &s, (cudaStream_t)stream, err);
     if (code) {
         reattn__cuda_layer_rewind(&l->store, before);
         reattn__cuda_tier_rewind(&l->tier, before);

@@ -83,6 +83,21 @@ typedef struct reattn__cuda_step_args {
 int reattn__cuda_step(reattn__cuda_context *context, const reattn__cuda_step_args *args, void *stream,
                       reattn_error *err);
 
+/* Steps of several contexts that are to be queued together: a layer each, of one device. */
+typedef struct reattn__cuda_member {
+    reattn__cuda_context *context; /* no two the same */
+    reattn__cuda_step_args args;
+    void *stream; /* that of the context, on which nothing is running; becomes the one on which its step was queued */
+    int code;     /* written, as of reattn__cuda_step: one that failed is as it was, the others go on */
+    reattn_error *err;
+} reattn__cuda_member;
+
+/* Steps of decode are queued in one launch of each kernel where they are alike, as those are of layers of one shape
+ * that recall, and those that do not; others each by itself. `among`: of how many sessions these are, at least n, which
+ * says how attention is cut; so that a session's bits depend on that number, not on what others hold or whether they
+ * are still there. n is at most REATTN__CUDA_MANY. */
+void reattn__cuda_step_many(reattn__cuda_member *members, int n, int among);
+
 /* Waits for the stream. E_NAN if a step since the last check met a value that is not finite: the message says in which
  * layer and what; outputs since are undefined, rewind to before that step. */
 int reattn__cuda_check(reattn__cuda_context *context, void *stream, reattn_error *err);

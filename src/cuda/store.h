@@ -58,12 +58,15 @@ typedef struct reattn__cuda_append_args {
     const reattn__cuda_window *window; /* or NULL: nobody has to catch up */
     int64_t skip;                      /* a query of the window that is about to be replaced, -1: none */
     int64_t upto;                      /* keys [window->upto, upto), counted from `first`, are new to the window */
+    reattn_hit *none;                  /* [T][H][top_k] get no hits: there is nothing to search; or NULL */
     int top_k;
     int number; /* of the layer, for `bad` */
     int *bad;   /* gets 4 * number + 1, 2, 3 if a query, key, value is not finite or too large */
 } reattn__cuda_append_args;
 
 int reattn__cuda_append(const reattn__cuda_append_args *args, void *stream, reattn_error *err);
+/* Of up to REATTN__CUDA_MANY sessions in one launch. */
+int reattn__cuda_append_many(const reattn__cuda_append_args *args, int n, void *stream, reattn_error *err);
 
 #ifdef __cplusplus
 }

@@ -18,6 +18,7 @@ typedef struct memory {
 typedef struct unit {
     int device, first; /* its first layer */
     cudaStream_t stream;
+    cudaStream_t on; /* where the last step was queued: its own stream, or another unit's */
     reattn__cuda_context *context;
     memory parts[PARTS], out;
 } unit;
@@ -142,6 +143,7 @@ static int open_unit(reattn__device *d, const reattn__device_args *a, unit *u, r
     cudaError_t code = cudaSetDevice(u->device);
     if (code == cudaSuccess)
         code = cudaStreamCreateWithFlags(&u->stream, cudaStreamNonBlocking);
+    u->on = u->stream;
     int rc = code == cudaSuccess ? reattn__cuda_context_create(&args, &u->context, err) : failed(code, "a stream", err);
     free(mine);
     return rc;
@@ -303,9 +305,40 @@ static int queue(reattn__device *d, int layer, int64_t T, bool decode, const rea
     return reattn__cuda_step(u->context, &args, u->stream, err);
 }
 
+static void queue_many(reattn__device_part *parts, int n, int among, int layer)
+{
+    for (int first = 0; first < n; first += REATTN__CUDA_MANY) {
+        const int some = REATTN__MIN(n - first, REATTN__CUDA_MANY);
+        reattn__cuda_member members[REATTN__CUDA_MANY];
+        reattn__cuda_given given[REATTN__CUDA_MANY];
+        for (int i = 0; i < some; i++) {
+            const reattn__device_part *p = &parts[first + i];
+            const unit *u = unit_of(p->device, layer);
+            if (p->plan)
+                given[i] = (reattn__cuda_given){p->plan->lists, p->plan->n_list, p->plan->q_scale};
+            members[i] = (reattn__cuda_member){.context = u->context, .stream = u->stream, .err = p->err};
+            members[i].args = (reattn__cuda_step_args){.layer = p->device->index[layer],
+                                                       .T = 1,
+                                                       .decode = 1,
+                                                       .q = tensor_of(&p->q),
+                                                       .k = tensor_of(&p->k),
+                                                       .v = tensor_of(&p->v),
+                                                       .plan = p->plan ? &given[i] : NULL,
+                                                       .out = p->out};
+        }
+        reattn__cuda_step_many(members, some, REATTN__MIN(among, REATTN__CUDA_MANY));
+        for (int i = 0; i < some; i++) {
+            parts[first + i].code = members[i].code;
+            unit_of(parts[first + i].device, layer)->on = members[i].stream;
+        }
+    }
+}
+
 static int wait_for(reattn__device *d, int layer, reattn_error *err)
 {
-    cudaError_t rc = cudaStreamSynchronize(unit_of(d, layer)->stream);
+    unit *u = unit_of(d, layer);
+    cudaError_t rc = cudaStreamSynchronize(u->on);
+    u->on = u->stream;
     return rc == cudaSuccess ? REATTN_OK : failed(rc, "a layer's step", err);
 }
 
@@ -371,6 +404,7 @@ const reattn__device_table *reattn__device_engine(void)
         .keep = keep,
         .step = step,
         .queue = queue,
+        .queue_many = queue_many,
         .wait = wait_for,
         .room = room,
         .put = put,

@@ -36,6 +36,16 @@ typedef struct reattn__device_plan {
     const float *q_scale; /* [T] factors on the queries, or NULL: 1 */
 } reattn__device_plan;
 
+/* An engine's part in a step of several. */
+typedef struct reattn__device_part {
+    reattn__device *device;
+    reattn__rows q, k, v; /* of one token */
+    const reattn__device_plan *plan;
+    float *out;
+    int code; /* written, as of `queue` */
+    reattn_error *err;
+} reattn__device_part;
+
 typedef struct reattn__device_table {
     /* The device whose memory this is; -1 if it is none of these. */
     int (*of)(const void *data);
@@ -65,6 +75,11 @@ typedef struct reattn__device_table {
     int (*queue)(reattn__device *d, int layer, int64_t T, bool decode, const reattn__rows *q, const reattn__rows *k,
                  const reattn__rows *v, const reattn__device_plan *plan, bool want_out, float *out, reattn_error *err);
     int (*wait)(reattn__device *d, int layer, reattn_error *err);
+    /* Queues the decode steps of n engines whose layer lies on one device, each waited for by itself; where they are
+     * alike with one launch of each kernel. All that was queued of them before has been waited for. `among`: how many
+     * there were when the token began, n or more; the last bits of an output depend on it, and on nothing else of the
+     * others. */
+    void (*queue_many)(reattn__device_part *parts, int n, int among, int layer);
     /* *out becomes where an output of T rows stays until `put`: for steps of other engines, whose rows these are. */
     int (*room)(reattn__device *d, int layer, int64_t T, float **out, reattn_error *err);
     /* Copies the output of the last step, which was this layer's, to memory of its device or of the host. Returns

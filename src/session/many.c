@@ -13,6 +13,7 @@
 typedef struct row {
     reattn_session *s;
     const int32_t *token;
+    reattn__device_plan plan;
     bool begun, done; /* room was taken; it was stepped, or could not begin */
     int code;
     reattn_error err;
@@ -20,7 +21,8 @@ typedef struct row {
 
 /* Those that take a step together. */
 typedef struct group {
-    row **rows; /* [n] */
+    row **rows;                 /* [n] */
+    reattn__device_part *parts; /* [n] scratch */
     int n;
 } group;
 
@@ -86,7 +88,7 @@ static reattn__rows row_of(const reattn__rows *rows, int64_t i)
     return one;
 }
 
-/* The same on a device: all are queued, each by its own engine, before the first is waited for. */
+/* The same on a device: all are queued, with their own engines, before the first is waited for. */
 static int device_layer_of_all(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
                                const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
 {
@@ -97,13 +99,26 @@ static int device_layer_of_all(void *user, int layer, int64_t T, const reattn__r
     int code = out ? REATTN_OK : reattn__device_engine()->room(first->engine, layer, T, &out, err);
     if (code != REATTN_OK) return code;
     *has_out = true;
+    int n = 0;
     for (int64_t i = 0; i < T; i++) {
         row *r = g->rows[i];
-        const reattn__rows qi = row_of(q, i), ki = row_of(k, i), vi = row_of(v, i);
         bool has; /* logits are wanted, so there is an output */
-        if (r->code != REATTN_OK) continue;
-        r->code = reattn__session_device_queue(r->s, layer, 1, &qi, &ki, &vi, out + i * no, &has, &r->err);
-        /* What was queued before the error reads memory that the others' next layer writes. */
+        if (r->code == REATTN_OK) r->code = reattn__session_device_ready(r->s, layer, 1, &has, &r->plan, &r->err);
+        if (r->code == REATTN_OK)
+            g->parts[n++] = (reattn__device_part){.device = r->s->engine,
+                                                  .q = row_of(q, i),
+                                                  .k = row_of(k, i),
+                                                  .v = row_of(v, i),
+                                                  .plan = r->plan.n_list ? &r->plan : NULL,
+                                                  .out = out + i * no,
+                                                  .err = &r->err};
+    }
+    reattn__device_engine()->queue_many(g->parts, n, (int)T, layer);
+    n = 0;
+    for (int64_t i = 0; i < T; i++) {
+        row *r = g->rows[i];
+        if (r->code == REATTN_OK) r->code = g->parts[n++].code;
+        /* What was queued before an error reads memory that the others' next layer writes. */
         if (r->code != REATTN_OK) reattn__device_engine()->wait(r->s->engine, layer, NULL);
     }
     for (int64_t i = 0; i < T; i++) {
@@ -119,9 +134,9 @@ static bool same_places(const reattn_session *a, const reattn_session *b)
 }
 
 /* The first session that is not done, and those that can share its step. */
-static group gather(row *rows, int n, row **into)
+static group gather(row *rows, int n, row **into, reattn__device_part *parts)
 {
-    group g = {into, 0};
+    group g = {into, parts, 0};
     for (row *r = rows; r < rows + n; r++) {
         if (r->done) continue;
         const reattn_session *first = g.n ? g.rows[0]->s : r->s;
@@ -167,8 +182,9 @@ int reattn_session_decode_many(reattn_session *const *sessions, const int32_t *t
     const double t0 = reattn__now_ms();
     row *rows = calloc((size_t)n, sizeof *rows);
     row **together = malloc((size_t)n * sizeof *together);
+    reattn__device_part *parts = malloc((size_t)n * sizeof *parts);
     int32_t *of_step = malloc((size_t)n * sizeof *of_step);
-    if (!rows || !together || !of_step) {
+    if (!rows || !together || !parts || !of_step) {
         code = reattn__fail(err, REATTN_E_NOMEM, "out of memory for %d sessions", n);
         for (int i = 0; codes && i < n; i++) codes[i] = code;
         goto end;
@@ -180,7 +196,7 @@ int reattn_session_decode_many(reattn_session *const *sessions, const int32_t *t
         r->begun = r->code == REATTN_OK;
         r->done = !r->begun;
     }
-    for (group g = gather(rows, n, together); g.n; g = gather(rows, n, together)) run(&g, of_step);
+    for (group g = gather(rows, n, together, parts); g.n; g = gather(rows, n, together, parts)) run(&g, of_step);
     const double ms = reattn__now_ms() - t0;
     for (int i = 0; i < n; i++) {
         const row *r = &rows[i];
@@ -193,6 +209,7 @@ int reattn_session_decode_many(reattn_session *const *sessions, const int32_t *t
 end:
     free(rows);
     free(together);
+    free(parts);
     free(of_step);
     return code;
 }

@@ -82,23 +82,18 @@ static int plan_for(reattn_session *s, int layer, int64_t T, reattn__device_plan
     return code;
 }
 
-int reattn__session_device_queue(reattn_session *s, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
-                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
+int reattn__session_device_ready(reattn_session *s, int layer, int64_t T, bool *has_out, reattn__device_plan *plan,
+                                 reattn_error *err)
 {
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
         return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
     if (s->mass_fn && s->want_logits)
-        return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                            "exact attention is measured on the CPU only: add --engine cpu");
+        return reattn__fail(err, REATTN_E_UNSUPPORTED, "exact attention is measured on the CPU only: add --engine cpu");
     /* Without logits nothing reads the last layer's output: its keys and values were all that mattered. */
     *has_out = layer < s->n_layer - 1 || s->want_logits;
-    reattn__device_plan plan = {0};
-    bool planned = *has_out && s->policy->planner == REATTN__PLANS_FROM_LENGTHS;
-    int code = planned ? plan_for(s, layer, T, &plan, err) : REATTN_OK;
-    if (code == REATTN_OK)
-        code = reattn__device_engine()->queue(s->engine, layer, T, s->decode, q, k, v, planned ? &plan : NULL, *has_out,
-                                              out, err);
-    return code;
+    *plan = (reattn__device_plan){0};
+    const bool planned = *has_out && s->policy->planner == REATTN__PLANS_FROM_LENGTHS;
+    return planned ? plan_for(s, layer, T, plan, err) : REATTN_OK;
 }
 
 int reattn__session_device_wait(reattn_session *s, int layer, int64_t T, bool has_out, double since, reattn_error *err)
@@ -118,9 +113,17 @@ int reattn__session_device_wait(reattn_session *s, int layer, int64_t T, bool ha
 int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
                                  const reattn__rows *v, float *out, bool *has_out, reattn_error *err)
 {
+    reattn_session *s = user;
+    reattn__device_plan plan;
     double t0 = reattn__now_ms();
-    int code = reattn__session_device_queue(user, layer, T, q, k, v, out, has_out, err);
-    return code == REATTN_OK ? reattn__session_device_wait(user, layer, T, *has_out, t0, err) : code;
+    int code = reattn__session_device_ready(s, layer, T, has_out, &plan, err);
+    if (code == REATTN_OK)
+        code = reattn__device_engine()->queue(s->engine, layer, T, s->decode, q, k, v, plan.n_list ? &plan : NULL,
+                                              *has_out, out, err);
+    /* What was queued before an error must have ended, too: later steps may come on other streams. */
+    if (code != REATTN_OK)
+        reattn__device_engine()->wait(s->engine, layer, NULL);
+    return code == REATTN_OK ? reattn__session_device_wait(s, layer, T, *has_out, t0, err) : code;
 }
 
 int reattn__session_device_end(reattn_session *s, reattn_error *err)

@@ -13,10 +13,11 @@ int reattn__places(const reattn_model *model, const reattn_session_params *param
 /* The bridge's function for layers on a device. */
 int reattn__session_device_layer(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
                                  const reattn__rows *v, float *out, bool *has_out, reattn_error *err);
-/* Its two halves, so that steps of several sessions run at the same time: queue and, if that went well, wait. What is
- * waited for counts in the statistics from `since` on. */
-int reattn__session_device_queue(reattn_session *s, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
-                                 const reattn__rows *v, float *out, bool *has_out, reattn_error *err);
+/* Its parts, so that steps of several sessions run at the same time: what there is to say before the engine queues the
+ * step (a plan, or none: of 0 lists) and, if both went well, wait. What is waited for counts in the statistics from
+ * `since` on. */
+int reattn__session_device_ready(reattn_session *s, int layer, int64_t T, bool *has_out, reattn__device_plan *plan,
+                                 reattn_error *err);
 int reattn__session_device_wait(reattn_session *s, int layer, int64_t T, bool has_out, double since, reattn_error *err);
 /* Waits for the device, after the last layer of a step. */
 int reattn__session_device_end(reattn_session *s, reattn_error *err);
