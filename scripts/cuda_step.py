@@ -2,11 +2,16 @@
 """The whole step of a layer on one CUDA device (append, select, vote, attend) beside PyTorch's attention over all keys.
 
     scripts/cuda_step.py [--keys 16384 131072 1048576] [--shape 32 8 128] [--reps 30] [--json FILE] [--kernels] [--host]
+                         [--sessions 2 4 8]
 
 One process, one card; times are medians of events around a step, the L2 cache overwritten before each. In the same run
 a decode step's plan is compared with one made here in float64 (hits of the last 32 queries, votes, spans), and its
 output with attention in float64 over that plan. Random normal keys in bfloat16; G 32, L 4096, k 4, s 32, m 127: a scope
 of up to 8192 keys.
+
+--sessions: instead, decode steps of several sessions, queued one after another, each on its stream, and together
+(reattn__cuda_step_many): time on the host's clock from before the first launch to the end of the last, and of that
+until all was queued.
 
 --host: keys and values in the host's memory beside those on the device, both scanned by an 8-bit plane, and what comes over
 the bus. Queries of decode are random, each by itself (the worst case), or each is 0.9 of the one before and 0.44 of a random
@@ -18,6 +23,7 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +75,12 @@ class Tensor(ctypes.Structure):
 class StepArgs(ctypes.Structure):
     _fields_ = [("layer", ctypes.c_int), ("T", ctypes.c_int64), ("decode", ctypes.c_int), ("q", Tensor), ("k", Tensor),
                 ("v", Tensor), ("out", ctypes.c_void_p), ("out_stride_token", ctypes.c_int64),
-                ("out_stride_head", ctypes.c_int64)]
+                ("out_stride_head", ctypes.c_int64), ("plan", ctypes.c_void_p)]
+
+
+class Member(ctypes.Structure):
+    _fields_ = [("context", ctypes.c_void_p), ("args", StepArgs), ("stream", ctypes.c_void_p), ("code", ctypes.c_int),
+                ("err", ctypes.POINTER(Error))]
 
 
 class Context:
@@ -92,11 +103,13 @@ class Context:
     def stream(self):
         return ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
 
-    def step(self, q, k, v, out, decode):
+    def args(self, q, k, v, out, decode):
         H, Hk, D = self.shape
-        args = StepArgs(0, k.shape[0], decode, Tensor(q.data_ptr(), 0, H * D, D), Tensor(k.data_ptr(), 0, Hk * D, D),
-                        Tensor(v.data_ptr(), 0, Hk * D, D), None if out is None else out.data_ptr(), 0, 0)
-        self.call("step", self.handle, ctypes.byref(args), self.stream())
+        return StepArgs(0, k.shape[0], decode, Tensor(q.data_ptr(), 0, H * D, D), Tensor(k.data_ptr(), 0, Hk * D, D),
+                        Tensor(v.data_ptr(), 0, Hk * D, D), None if out is None else out.data_ptr(), 0, 0, None)
+
+    def step(self, q, k, v, out, decode):
+        self.call("step", self.handle, ctypes.byref(self.args(q, k, v, out, decode)), self.stream())
 
     def check(self):
         self.call("check", self.handle, self.stream())
@@ -269,6 +282,63 @@ def compare(lib, shape, M, plane, args, rows, host=0):
     context.close()
 
 
+def several(lib, shape, M, plane, n, args, rows):
+    """Decode steps of n sessions of M tokens each."""
+    H, Hk, D = shape
+    g = torch.Generator(device="cuda").manual_seed(M)
+    rand = lambda *size: torch.randn(*size, device="cuda", generator=g)
+    contexts = [Context(lib, shape, plane, M + 4096) for _ in range(n)]
+    streams = [torch.cuda.Stream() for _ in range(n)]
+    out = torch.empty(64, H, D, device="cuda")
+    for context in contexts:
+        held = 0
+        while held < M - 64:
+            T = min(LOCAL, M - 64 - held)
+            context.step(rand(T, H, D), rand(T, Hk, D), rand(T, Hk, D), None, 0)
+            held += T
+        context.step(rand(64, H, D), rand(64, Hk, D), rand(64, Hk, D), out, 0)
+        context.check()
+    texts = [(rand(1, H, D), rand(1, Hk, D), rand(1, Hk, D), rand(1, H, D)) for _ in range(n)]
+    steps = [context.args(*text, 1) for context, text in zip(contexts, texts)]
+    handles = [ctypes.c_void_p(stream.cuda_stream) for stream in streams]
+    calls = [(c.handle, ctypes.byref(s), h, None) for c, s, h in zip(contexts, steps, handles)]
+    members = (Member * n)(*[Member(c.handle, s, h, 0, None) for c, s, h in zip(contexts, steps, handles)])
+
+    def one_after_another():
+        if any([lib.reattn__cuda_step(*call) for call in calls]):
+            sys.exit("a step failed")
+
+    def together():
+        lib.reattn__cuda_step_many(members, n, n)
+        if any(member.code for member in members):
+            sys.exit("a step failed")
+
+    torch.cuda.synchronize()
+    for name, fn in (("one after another", one_after_another), ("together", together)):
+        if fn is together and not hasattr(lib, "reattn__cuda_step_many"):
+            continue
+        times = []
+        for i in range(args.reps + WINDOW):
+            cuda_compare.flush.zero_()
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            fn()
+            queued = time.perf_counter()
+            for stream in streams:
+                stream.synchronize()
+            times.append((time.perf_counter() - begin, queued - begin))
+        ms, launch = (statistics.median(column) * 1e3 for column in zip(*times[WINDOW:]))
+        what = f"{n} sessions {name}, {'8-bit plane' if plane else 'bf16'}"
+        rows.append({"heads": f"{H}/{Hk}x{D}", "keys": M, "what": what,
+                     "ms": round(ms, 4), "ms_queueing": round(launch, 4)})
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    if args.kernels:
+        kernels(f"together {n}", together)
+    for context in contexts:
+        context.check()
+        context.close()
+
+
 def rival(shape, M, args, rows):
     H, Hk, D = shape
     k, v = (torch.randn(1, Hk, M, D, device="cuda", dtype=torch.bfloat16) for _ in range(2))
@@ -288,6 +358,7 @@ def main():
     parser.add_argument("--json", help="write all numbers there")
     parser.add_argument("--warm", action="store_true", help="leave the L2 cache as the step before left it")
     parser.add_argument("--host", action="store_true", help="compare with keys and values in the host's memory")
+    parser.add_argument("--sessions", type=int, nargs="+", default=[], help="time steps of so many sessions")
     parser.add_argument("--kernels", action="store_true", help="print the time of each kernel")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -299,7 +370,12 @@ def main():
     card = torch.cuda.get_device_name()
     print(f"{card}, PyTorch {torch.__version__}: copy {copy:.0f} GB/s, bf16 product {product:.0f} TFLOP/s", flush=True)
     rows = []
-    for M in args.keys:
+    for M in args.keys if args.sessions else ():
+        for plane in (0, 1):
+            for n in args.sessions:
+                several(lib, args.shape, M, plane, n, args, rows)
+                torch.cuda.empty_cache()
+    for M in () if args.sessions else args.keys:
         rival(args.shape, M, args, rows)
         torch.cuda.empty_cache()
         for plane, host in ((1, 0), (1, 1)) if args.host else ((0, 0), (1, 0)):

@@ -174,18 +174,46 @@ static void arrays_free(arrays *a)
 }
 
 /* The index in two steps, as a store that grows makes it. */
-static int run(test_rng *rng, arrays *a, reattn__cuda_report *report, reattn_error *err)
+static int make_index(test_rng *rng, const arrays *a, reattn_error *err)
 {
     reattn__cuda_keys first = a->args.keys;
     first.M = test_int(rng, 0, first.M);
-    int code = reattn__cuda_index_make(&first, 0, NULL, err);
-    if (!code)
-        code = reattn__cuda_index_make(&a->args.keys, first.M, NULL, err);
+    const int code = reattn__cuda_index_make(&first, 0, NULL, err);
+    return code ? code : reattn__cuda_index_make(&a->args.keys, first.M, NULL, err);
+}
+
+static int run(test_rng *rng, arrays *a, reattn__cuda_report *report, reattn_error *err)
+{
+    int code = make_index(rng, a, err);
     if (!code)
         code = reattn__cuda_select(&a->args, NULL, err);
     if (!code)
         code = reattn__cuda_select_report(&a->args, NULL, report, err);
     return code;
+}
+
+/* The hits that lie on the device now, and what was found on the way. */
+static void check_hits(arrays *a, const cuda_case *c, int64_t *pairs, int64_t *brute)
+{
+    reattn_error err = {0, ""};
+    reattn__cuda_report report;
+    if (reattn__cuda_select_report(&a->args, NULL, &report, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(cudaMemcpy(a->got, a->args.hits, (size_t)a->n_hit * sizeof *a->got, cudaMemcpyDeviceToHost),
+                     cudaSuccess);
+    law_ctx law = {c, a->q, a->k, a->want};
+    reattn__parallel(reattn__cores(), c->T, law_task, &law);
+    for (int64_t i = 0; i < a->n_hit; i++)
+        if (a->got[i].pos != a->want[i].pos ||
+            (a->want[i].pos >= 0 && memcmp(&a->got[i].score, &a->want[i].score, sizeof(double)) != 0))
+            fail_msg("T %" PRId64 " M %" PRId64
+                     " H %d Hk %d D %d k %d type %d path %d plane %d flavour %d, hit %" PRId64 ": %" PRId64
+                     " (%.17g), the law has %" PRId64 " (%.17g); %" PRId64 " candidates, %" PRId64 " by the law",
+                     c->T, c->M, c->H, c->Hk, c->D, c->top_k, c->type, c->path, c->plane, (int)c->flavour, i,
+                     a->got[i].pos, a->got[i].score, a->want[i].pos, a->want[i].score, report.candidates,
+                     report.brute_rows);
+    *pairs += c->T * c->H;
+    *brute += report.brute_rows;
 }
 
 static void check_case(test_rng *rng, const cuda_case *c, int64_t *pairs, int64_t *brute)
@@ -201,19 +229,7 @@ static void check_case(test_rng *rng, const cuda_case *c, int64_t *pairs, int64_
     }
     if (code)
         fail_msg("%s", err.msg);
-    assert_int_equal(cudaMemcpy(a.got, a.args.hits, (size_t)a.n_hit * sizeof *a.got, cudaMemcpyDeviceToHost),
-                     cudaSuccess);
-    law_ctx law = {c, a.q, a.k, a.want};
-    reattn__parallel(reattn__cores(), c->T, law_task, &law);
-    for (int64_t i = 0; i < a.n_hit; i++)
-        if (a.got[i].pos != a.want[i].pos ||
-            (a.want[i].pos >= 0 && memcmp(&a.got[i].score, &a.want[i].score, sizeof(double)) != 0))
-            fail_msg("T %" PRId64 " M %" PRId64
-                     " H %d Hk %d D %d k %d type %d path %d plane %d flavour %d, hit %" PRId64 ": %" PRId64
-                     " (%.17g), the law has %" PRId64 " (%.17g); %" PRId64 " candidates, %" PRId64 " by the law",
-                     c->T, c->M, c->H, c->Hk, c->D, c->top_k, c->type, c->path, c->plane, (int)c->flavour, i,
-                     a.got[i].pos, a.got[i].score, a.want[i].pos, a.want[i].score, report.candidates,
-                     report.brute_rows);
+    check_hits(&a, c, pairs, brute);
     if (report.brute_rows < c->left)
         fail_msg("%" PRId64 " pairs were left to the law, %" PRId64 " should have been", report.brute_rows, c->left);
     if (c->far) {
@@ -221,8 +237,6 @@ static void check_case(test_rng *rng, const cuda_case *c, int64_t *pairs, int64_
         assert_int_equal(cudaMemcpy(&read, a.args.keys.far, sizeof read, cudaMemcpyDeviceToHost), cudaSuccess);
         assert_in_range(read, 2 * report.brute_rows * c->M, 2 * c->T * c->H * c->M);
     }
-    *pairs += c->T * c->H;
-    *brute += report.brute_rows;
     arrays_free(&a);
 }
 
@@ -315,6 +329,56 @@ static void test_left(void **state)
     }
     printf("%d cases, %" PRId64 " (query, head) pairs equal the law, %" PRId64 " of them were left to it\n", n, pairs,
            brute);
+}
+
+/* Searches of several sessions in one launch of each kernel, over few and many keys. */
+static void test_together(void **state)
+{
+    (void)state;
+    test_rng rng = {test_seed()};
+    static const int dims[] = {64, 96, 128, 256}, groups[] = {1, 3, 4, 8}, tops[] = {1, 4, 4, 16, 32};
+    const char *cases = getenv("REATTN_TEST_CASES");
+    const int n = cases ? (atoi(cases) + 9) / 10 : N_CASE / 10;
+    int64_t pairs = 0, brute = 0, searches = 0;
+    for (int i = 0; i < n; i++) {
+        cuda_case c[REATTN__CUDA_MANY] = {
+            {.T = 1, .type = (int)test_int(&rng, 0, 1), .plane = (int)test_int(&rng, 0, 1)}};
+        arrays a[REATTN__CUDA_MANY];
+        reattn__cuda_select_args args[REATTN__CUDA_MANY];
+        reattn_error err = {0, ""};
+        const int many = (int)test_int(&rng, 2, REATTN__CUDA_MANY);
+        c->path = test_one_in(&rng, 2) ? REATTN__CUDA_AUTO : REATTN__CUDA_MMA;
+        c->Hk = (int)test_int(&rng, 1, 8);
+        c->H = c->Hk * groups[test_int(&rng, 0, 3)];
+        c->D = dims[test_int(&rng, 0, 3)];
+        c->top_k = tops[test_int(&rng, 0, 4)];
+        for (int j = 0; j < many; j++) {
+            c[j] = c[0];
+            c[j].M =
+                test_one_in(&rng, 4) ? test_int(&rng, 1, 40) : test_int(&rng, 1, test_one_in(&rng, 8) ? 20000 : 2500);
+            c[j].head_major = test_one_in(&rng, 2);
+            c[j].flavour = test_one_in(&rng, 2) ? RANDOM : (flavour)test_int(&rng, 0, N_FLAVOUR - 1);
+            if (c->type == REATTN__CUDA_F16 && (c[j].flavour == HUGE_NORMS || c[j].flavour == TINY_NORMS))
+                c[j].flavour = RANDOM;
+            arrays_make(&rng, &c[j], &a[j]);
+            if (make_index(&rng, &a[j], &err))
+                fail_msg("%s", err.msg);
+            args[j] = a[j].args;
+            assert_true(reattn__cuda_select_together(&args[0], &args[j]));
+        }
+        if (reattn__cuda_select_many(args, many, NULL, &err))
+            fail_msg("%s", err.msg);
+        for (int j = 0; j < many; j++)
+            check_hits(&a[j], &c[j], &pairs, &brute);
+        searches += many;
+        args[1].top_k = c->top_k % 32 + 1;
+        assert_int_equal(reattn__cuda_select_many(args, many, NULL, &err), REATTN_E_ARG);
+        for (int j = 0; j < many; j++)
+            arrays_free(&a[j]);
+    }
+    printf("%" PRId64 " searches in %d launches, %" PRId64 " (query, head) pairs equal the law, %" PRId64
+           " of them were left to it\n",
+           searches, n, pairs, brute);
 }
 
 /* ---------------------------------------------------------------------------------------------- real keys ------ */
@@ -496,9 +560,9 @@ int main(void)
         puts("skipped: no CUDA device");
         return 77;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law), cmocka_unit_test(test_sampled),
-                                       cmocka_unit_test(test_left), cmocka_unit_test(test_real_keys),
-                                       cmocka_unit_test(test_errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_law),       cmocka_unit_test(test_sampled),
+                                       cmocka_unit_test(test_left),      cmocka_unit_test(test_together),
+                                       cmocka_unit_test(test_real_keys), cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 #endif

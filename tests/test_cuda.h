@@ -17,6 +17,7 @@ static inline void *on_device(const void *from, size_t bytes)
         assert_int_equal(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), cudaSuccess);
     else
         assert_int_equal(cudaMemset(to, 0xff, bytes), cudaSuccess);
+    assert_int_equal(cudaStreamSynchronize(NULL), cudaSuccess); /* either may return before, and streams may not wait */
     return to;
 }
 
