@@ -238,6 +238,10 @@ REATTN_API const reattn_policy_info *reattn_policy_list(void);
 /* True if the policy of that name drops keys for good: a session then cannot be rewound to before it last did so, but
  * for 0, and what it holds of a text is not told by traces. False for an unknown name. */
 REATTN_API bool reattn_policy_drops(const char *name);
+/* True if sessions of the policy of that name go by the option of that long name; false if it has no effect there, as
+ * "recall-k" under "streaming", and for unknown names. Such an option is no error: policies that are compared can all be
+ * given the same ones. */
+REATTN_API bool reattn_policy_uses(const char *policy, const char *option);
 
 /* Bytes that a session takes, before it takes them. */
 typedef struct reattn_memory {

@@ -116,6 +116,7 @@ static int plan_clex(void *state, const reattn__step *s, reattn__plan *plan, rea
 const reattn__policy reattn__policy_clex = {
     .info = {"clex", "every token; frequencies are a learned function of the length: needs --clex FILE",
              "keeps everything; a step costs O(n)", "CLEX, 2310.16450"},
+    .options = "clex",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .reads_file = true,
     .create = create,

@@ -72,6 +72,7 @@ const reattn__policy reattn__policy_dca = {
     .info = {"dca", "positions count inside chunks; a query is in its own, next to the one before, far from others",
              "keeps everything; a step costs O(n); no distance is over 3/4 of the trained length",
              "ChunkLlama, 2402.17463"},
+    .options = "local",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .resolve = resolve,
     .plan = plan_dca,

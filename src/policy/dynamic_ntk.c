@@ -18,6 +18,7 @@ static int plan_dynamic_ntk(void *state, const reattn__step *s, reattn__plan *pl
 const reattn__policy reattn__policy_dynamic_ntk = {
     .info = {"dynamic-ntk", "every token; as ntk, but the base grows with the text, from the trained length on",
              "keeps everything; a step costs O(n)", "Dynamic NTK scaling, emozilla 2023"},
+    .options = "scale",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .create = reattn__ropes_new,
     .destroy = reattn__ropes_destroy,

@@ -154,6 +154,7 @@ const reattn__policy reattn__policy_infinipot = {
              "a pot of fixed size; when it is full, what was new and what a summary needs stays, the rest is lost",
              "keeps M tokens; a step attends to those held, O(M); logits of all prompt tokens; no going back",
              "InfiniPot, 2410.01518"},
+    .options = "pot pot-keep pot-novelty",
     .budget = true,
     .catalyst = "\n\nSummarize the text above: its main points, names, numbers and facts.",
     .create = create,

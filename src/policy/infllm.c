@@ -361,6 +361,7 @@ const reattn__policy reattn__policy_infllm = {
              "a window at true distances; the blocks that fit the mean query best, and the first tokens, at one",
              "keeps everything; a step scores one vector a block and head, and attends to G + m*s + L keys",
              "InfLLM, 2402.04617"},
+    .options = "keep local recall-k recall-span recall-max recall-per",
     .finite = true,
     .own_local = true,
     .keep = 128,

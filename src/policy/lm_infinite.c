@@ -29,6 +29,7 @@ static int plan_lm_infinite(void *state, const reattn__step *s, reattn__plan *pl
 const reattn__policy reattn__policy_lm_infinite = {
     .info = {"lm-infinite", "the last L tokens at their true distance and the first G, all of these at distance L",
              "keeps everything, reads G + L; a step costs O(G + L)", "LM-Infinite, 2308.16137"},
+    .options = "keep local",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .resolve = resolve,
     .plan = plan_lm_infinite,

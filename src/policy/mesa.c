@@ -78,6 +78,7 @@ static int plan_mesa(void *state, const reattn__step *s, reattn__plan *plan, rea
 const reattn__policy reattn__policy_mesa = {
     .info = {"mesa", "a prompt's chunks see its beginning and themselves; its end and the answer see all, on a stair",
              "keeps everything; a token read costs O(N), one generated O(n)", "Mesa-Extrapolation, 2410.15859"},
+    .options = "keep local group",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .ends = true,
     .resolve = resolve,

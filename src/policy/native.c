@@ -4,5 +4,6 @@
 const reattn__policy reattn__policy_native = {
     .info = {"native", "libllama's own attention over its own cache: the baseline",
              "keeps everything, in libllama; a step costs O(n); fails past the trained length", "llama.cpp"},
+    .options = "flash-attn",
     .native = true,
 };

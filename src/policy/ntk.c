@@ -14,6 +14,7 @@ static int plan_ntk(void *state, const reattn__step *s, reattn__plan *plan, reat
 const reattn__policy reattn__policy_ntk = {
     .info = {"ntk", "every token; a larger base: slow pairs turn X times slower, fast ones as they were",
              "keeps everything; a step costs O(n)", "NTK-aware scaled RoPE, bloc97 2023"},
+    .options = "scale",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .create = reattn__ropes_new,
     .destroy = reattn__ropes_destroy,

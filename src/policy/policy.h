@@ -52,6 +52,8 @@ typedef enum reattn__planner {
 
 typedef struct reattn__policy {
     reattn_policy_info info;
+    /* The options that it goes by, beside those that all have (session/params.c): names with spaces between, NULL: none. */
+    const char *options;
     reattn__planner planner;
     bool native;        /* libllama's own attention: the engine is bypassed */
     bool finite;        /* the scope is keep + spans + local and must fit the trained length */

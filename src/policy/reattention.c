@@ -245,6 +245,8 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
 const reattn__policy reattn__policy_reattention = {
     .info = {"reattention", "an exact top-k of q . k without positions recalls spans; then a finite scope from position 0",
              "keeps everything; a step scans all keys and attends to G + m*s + L of them", "ReAttention, 2407.15176"},
+    .options = "keep local local-per recall-k recall-span recall-max recall-from recall-per "
+               "recall-vote recall-window recall-type recall-when positions",
     .planner = REATTN__PLANS_RECALL,
     .finite = true,
     .resolve = resolve,

@@ -37,6 +37,7 @@ static int plan_selfextend(void *state, const reattn__step *s, reattn__plan *pla
 const reattn__policy reattn__policy_selfextend = {
     .info = {"selfextend", "the last L tokens at their true distance; further away G neighbours share a position",
              "keeps everything; a step costs O(n); holds for (N - L) G + L tokens", "SelfExtend, 2401.01325"},
+    .options = "local group",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .resolve = resolve,
     .plan = plan_selfextend,

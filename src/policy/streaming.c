@@ -15,6 +15,7 @@ static int plan_streaming(void *state, const reattn__step *step, reattn__plan *p
 const reattn__policy reattn__policy_streaming = {
     .info = {"streaming", "the first G and the last L tokens; what lies between is never seen again",
              "a step costs O(G + L)", "StreamingLLM, 2309.17453"},
+    .options = "keep local local-per positions",
     .planner = REATTN__PLANS_ENDS,
     .finite = true,
     .plan = plan_streaming,

@@ -37,6 +37,7 @@ const reattn__policy reattn__policy_string = {
     .info = {"string", "distances from S on are shifted down by S and up by L: the rarely trained ones are not used",
              "keeps everything; a step costs O(n); makes better use of the trained length, adds S - L to it",
              "STRING, 2410.18745"},
+    .options = "local shift scale",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .resolve = resolve,
     .plan = plan_string,

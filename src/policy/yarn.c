@@ -31,6 +31,7 @@ static int plan_yarn(void *state, const reattn__step *s, reattn__plan *plan, rea
 const reattn__policy reattn__policy_yarn = {
     .info = {"yarn", "every token; slow pairs turn X times slower, fast ones as they were, logits are sharper",
              "keeps everything; a step costs O(n)", "YaRN, 2309.00071"},
+    .options = "scale",
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .create = create,
     .destroy = reattn__ropes_destroy,

@@ -102,6 +102,25 @@ static int find(const char *name)
     return -1;
 }
 
+/* "keep local" has "local". */
+static bool names_have(const char *names, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *s = names ? names : ""; *s; s += strcspn(s, " "), s += strspn(s, " "))
+        if (strcspn(s, " ") == len && memcmp(s, name, len) == 0) return true;
+    return false;
+}
+
+bool reattn_policy_uses(const char *policy, const char *name)
+{
+    /* What all policies go by; and those of this engine, which native is not. */
+    static const char all[] = "policy preset ctx-train tail chunk cache-type-k cache-type-v ctx-size threads",
+                      engine[] = "mem-limit engine store";
+    const reattn__policy *p = policy ? reattn__policy_find(policy) : NULL;
+    if (!p || !name) return false;
+    return names_have(all, name) || (!p->native && names_have(engine, name)) || names_have(p->options, name);
+}
+
 static bool is_text(int i)
 {
     return table[i].kind == REATTN_OPTION_NAME || table[i].kind == REATTN_OPTION_PATH;
@@ -254,6 +273,9 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     N = p.ctx_train;
     if (p.keep < 0) p.keep = policy->keep ? policy->keep : 32;
     if (p.recall_span == 0) p.recall_span = policy->span ? policy->span : 32;
+    const bool spans = reattn_policy_uses(p.policy, "recall-max"), whole = reattn_policy_uses(p.policy, "recall-from");
+    if (!spans) p.recall_max = 0;
+    if (!whole) p.recall_from = 0;
     bool automatic = p.local == 0, per_query = !policy->own_local && p.local_per == REATTN_LOCAL_PER_QUERY;
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) p.local = REATTN__MIN(N / 2, INT64_C(4096));
@@ -266,7 +288,7 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
         p.tail = REATTN__MIN(p.tail, p.chunk);
     }
     int64_t last = per_query ? reattn__last_tokens(&p, p.chunk) : p.local; /* most last tokens of a step */
-    if (p.recall_max == 0 && policy->finite) {
+    if (p.recall_max == 0 && spans) {
         int64_t room = N - p.keep - last;
         p.recall_max = REATTN__MIN(policy->max ? policy->max : INT64_C(127), REATTN__MAX(room, 0) / p.recall_span);
     }
@@ -295,7 +317,7 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
             return reattn__fail(err, REATTN_E_ARG,
                                 "--recall-from %lld: the model was trained on %lld tokens and cannot attend to more at once",
                                 (long long)p.recall_from, (long long)N);
-        if (p.recall_from == 0) p.recall_from = scope;
+        if (p.recall_from == 0 && whole) p.recall_from = scope;
     }
     *out = p;
     return REATTN_OK;
