@@ -14,6 +14,7 @@
 #include "numbers.h"
 #include "progress.h"
 #include "report.h"
+#include "unused.h"
 
 enum { MAX_DEPTH = 1 << 30, MAX_POLICIES = 16, MAX_REPEATS = 100, MAX_SESSIONS = 64 };
 enum { APART = 509 }; /* tokens between the beginnings of what sessions read */
@@ -88,6 +89,10 @@ static int read_policies(bench *b)
     }
     if (variants)
         return cli_fail(EXIT_USAGE, "--native-variants needs native among the policies: --policy native,...");
+    const char *policies[2 * MAX_POLICIES];
+    for (int i = 0; i < b->n_entries; i++)
+        policies[i] = b->entries[i].policy;
+    unused_check(b->opt, policies, b->n_entries);
     return b->n_entries ? EXIT_DONE : cli_fail(EXIT_USAGE, "--policy needs at least one policy");
 }
 

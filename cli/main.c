@@ -8,6 +8,7 @@
 #include "args.h"
 #include "help.h"
 #include "progress.h"
+#include "unused.h"
 
 static const command bench_tasks[] = {
     {"bench e2e", BENCH_E2E, cmd_bench, "speed of policies at growing depth", "-m MODEL [OPTIONS]",
@@ -115,10 +116,36 @@ static void on_log(reattn_log_level level, const char *text, void *user)
     fputs(text, stderr);
 }
 
+/* How many policies go by an option, and how many there are. */
+static int n_users(const char *option, int *n_policy)
+{
+    int n = 0;
+    *n_policy = 0;
+    for (const reattn_policy_info *p = reattn_policy_list(); p->name; p++) {
+        n += reattn_policy_uses(p->name, option);
+        ++*n_policy;
+    }
+    return n;
+}
+
+/* With the options of its own: not those that all go by, or all but native. */
 static int print_policies(void)
 {
-    for (const reattn_policy_info *p = reattn_policy_list(); p->name; p++)
+    for (const reattn_policy_info *p = reattn_policy_list(); p->name; p++) {
+        int n_policy, column = 0;
         printf("%-14s %s\n%-14s cost: %s\n%-14s from: %s\n", p->name, p->rule, "", p->cost, "", p->paper);
+        for (const reattn_option *o = reattn_option_table(); o->name; o++) {
+            if (n_users(o->name, &n_policy) >= n_policy - 1 || !reattn_policy_uses(p->name, o->name))
+                continue;
+            if (!column)
+                column = printf("%-14s options:", "");
+            if (column + (int)strlen(o->name) + 3 > 100)
+                column = printf("\n%-14s         ", "") - 1;
+            column += printf(" --%s", o->name);
+        }
+        if (column)
+            puts(reattn_policy_drops(p->name) ? " --catalyst" : "");
+    }
     return EXIT_DONE;
 }
 
@@ -135,6 +162,10 @@ static int run_command(const command *cmd, options *opt)
     if (!opt->model && !opt->eval.url && (cmd->bit & CMD_ENGINE))
         return cli_fail(EXIT_USAGE, "%s needs a model: -m FILE%s", cmd->name,
                         cmd->bit & EVAL_SERVED ? ", or a server: --url" : "");
+    if (cmd->bit & CMD_ONE_POLICY) {
+        const char *policy = opt->session.policy;
+        unused_check(opt, &policy, 1);
+    }
     reattn_log_set(on_log, &opt->verbose);
     return cmd->run(opt);
 }

@@ -380,6 +380,16 @@ static int append(arg_list *list, const char *value)
     return EXIT_DONE;
 }
 
+static int note_typed(options *opt, const arg *own, const reattn_option *engine)
+{
+    const char *name = own ? strstr(own->names, "--") : NULL;
+    name = own ? name ? name + 2 : own->names : engine->name;
+    for (int i = 0; i < opt->typed.n; i++)
+        if (!strcmp(opt->typed.items[i], name))
+            return EXIT_DONE;
+    return append(&opt->typed, name);
+}
+
 /* `shown` is how the option was written (or the environment variable): errors name what the user typed. */
 static int set_own(options *opt, const arg *a, const char *shown, const char *value)
 {
@@ -520,6 +530,8 @@ static int parse(options *opt, unsigned command, int argc, char **argv)
             return cli_fail(EXIT_USAGE, "%s needs a value (%s)", shown, own ? own->value : engine->arg);
         const char *value = equals ? equals + 1 : argv[++i];
         rc = own ? set_own(opt, own, shown, value) : set_engine(opt, engine, shown, value);
+        if (!rc)
+            rc = note_typed(opt, own, engine);
     }
     return rc;
 }
@@ -537,6 +549,7 @@ void args_free(options *opt)
     free(opt->files);
     free(opt->eval.configs.items);
     free(opt->models.items);
+    free(opt->typed.items);
     opt->files = NULL;
-    opt->eval.configs = opt->models = (arg_list){0};
+    opt->eval.configs = opt->models = opt->typed = (arg_list){0};
 }

@@ -38,6 +38,7 @@ enum {
     CMD_QUANTIZE = 1 << 19,
     EVAL_CASES = EVAL_ANSWERS | EVAL_PPL | EVAL_COMPARE,
     CMD_ENGINE = CMD_RUN | CMD_CHAT | CMD_INFO | BENCH_E2E | EVAL_CASES | EVAL_SOURCES, /* a model, and its options */
+    CMD_ONE_POLICY = CMD_RUN | CMD_CHAT | CMD_INFO | EVAL_SOURCES,
     CMD_ALL = CMD_ENGINE | BENCH_KERNELS, /* those that measure or run */
     CMD_PLOT = BENCH_PLOT | EVAL_PLOT,
     CMD_ANY = CMD_ALL | CMD_PLOT | CMD_QUANTIZE
@@ -95,6 +96,7 @@ struct options {
     bool json, quiet, verbose, help, list_policies;
 
     reattn_session_params session;
+    arg_list typed; /* names, without dashes, of the options on the command line */
 };
 
 typedef enum arg_kind {

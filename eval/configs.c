@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "unused.h"
+
 static int add(config **list, int *n, const options *opt, const char *name, size_t len)
 {
     for (int i = 0; i < *n; i++)
@@ -48,7 +50,26 @@ static int read_config(const options *opt, const char *typed, config **list, int
         rc = set(&(*list)[*n - 1], s, name, s + name + 1, len - name - 1);
         s += len + (s[len] == ',');
     }
+    for (const char *s = colon ? colon + 1 : ""; *s && !rc;) { /* now that its policy is known */
+        char option[64];
+        snprintf(option, sizeof option, "%.*s", (int)strcspn(s, "="), s);
+        unused_check_config((*list)[*n - 1].name, option, (*list)[*n - 1].opt.session.policy);
+        s += strcspn(s, ",");
+        s += *s == ',';
+    }
     return rc;
+}
+
+static int check_typed(const options *opt, const config *configs, int n)
+{
+    const char **policies = malloc((size_t)n * sizeof *policies);
+    if (!policies)
+        return cli_fail(EXIT_FAILED, "out of memory");
+    for (int i = 0; i < n; i++)
+        policies[i] = configs[i].opt.session.policy;
+    unused_check(opt, policies, n);
+    free(policies);
+    return EXIT_DONE;
 }
 
 int configs_read(const options *opt, config **out, int *n)
@@ -67,7 +88,7 @@ int configs_read(const options *opt, config **out, int *n)
         rc = read_config(opt, opt->eval.configs.items[i], out, n);
     if (!rc && !*n)
         rc = add(out, n, opt, opt->session.policy, strlen(opt->session.policy));
-    return rc;
+    return rc ? rc : check_typed(opt, *out, *n);
 }
 
 int configs_server(const options *opt, config **out, int *n)

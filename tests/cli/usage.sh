@@ -35,6 +35,18 @@ fails 1 'none.gguf' bench e2e -m none.gguf --n-prompt 32K -f ../README.md
 fails 2 'such as 8K,16K' bench e2e -m none.gguf --depths 1,x
 fails 2 '--policy ' bench e2e -m none.gguf --policy native,none
 
+# Options that the policies have no use for are warned of, in the environment they are not.
+run 1 run -m none.gguf --policy streaming --recall-from 9 --catalyst x --keep 8 -p x
+has err '--recall-from, --catalyst have no effect under --policy streaming'
+[ "$(wc -l <err)" -eq 2 ] || complain "$what: expected one warning and an error:" "$(cat err)"
+run 1 bench e2e -m none.gguf --policy full,streaming --recall-k 3 --keep 8
+has err '--recall-k has no effect under --policy full,streaming'
+[ "$(wc -l <err)" -eq 2 ] || complain "$what: expected one warning and an error:" "$(cat err)"
+run 1 eval niah -m none.gguf --policy full --config near:policy=streaming,tail=3,recall-k=3 --keep 8
+has err '--config near: recall-k has no effect under the policy streaming'
+[ "$(wc -l <err)" -eq 2 ] || complain "$what: expected one warning and an error:" "$(cat err)"
+REATTN_ARG_RECALL_FROM=9 fails 1 'none.gguf' run -m none.gguf --policy streaming -p x
+
 # The environment: our names, llama.cpp's names after them, the command line over both.
 export REATTN_ARG_TOP_K=-5
 fails 2 'REATTN_ARG_TOP_K takes a whole number' run
