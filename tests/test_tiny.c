@@ -203,9 +203,63 @@ static void memory_of_whole_texts(void **unused)
     reattn_model_free(model);
 }
 
+/* Bytes that a session has taken beside keys and values, as far as its insides show; a policy's own are in test_policy_bytes.c. */
+static uint64_t taken_by(const reattn_session *s, int n_vocab)
+{
+    uint64_t bytes = 0, rows = s->native ? 2 : REATTN__MIN(s->params.chunk, (int64_t)REATTN__BRIDGE_APART);
+    if (s->policy->budget) rows = (uint64_t)s->params.chunk + REATTN__ROWS;
+    for (int i = 0; i < s->n_rope; i++)
+        bytes += (uint64_t)s->ropes[i].n_pos * (uint64_t)(s->ropes[i].rope.n_rot / 2) * 4 * sizeof(float);
+    for (int l = 0; s->turned && l < s->n_row; l++) bytes += reattn__turned_bytes(&s->rows[l], s->turned[l].n_slot);
+    for (int i = 0; i < REATTN__ATTEND_BUFFERS; i++) bytes += s->attend_work[i].bytes;
+    return bytes + s->lse.bytes + s->mass.bytes + rows * (uint64_t)n_vocab * sizeof(float);
+}
+
+static void memory_of_every_policy(void **unused)
+{
+    (void)unused;
+    char path[1024];
+    reattn_error err = {0};
+    reattn_model *model;
+    reattn_model_info info;
+    int32_t tokens[1000];
+    path_of(path, sizeof path, "llama.gguf");
+    if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
+    reattn_model_get_info(model, &info);
+    for (int i = 0; i < 1000; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
+    for (const reattn_policy_info *policy = reattn_policy_list(); policy->name; policy++) {
+        reattn_session_params p = reattn_session_params_default();
+        reattn_memory memory, none;
+        reattn_session *s;
+        if (!strcmp(policy->name, "clex")) continue; /* needs a file; as ntk */
+        snprintf(p.policy, sizeof p.policy, "%s", policy->name);
+        p.n_threads = 1;
+        p.local = p.chunk = 64;
+        p.recall_max = 2;
+        p.keep = 8;
+        p.ctx_limit = 1100;
+        if (reattn_session_memory(model, &p, 1006, &memory, &err)) fail_msg("%s", err.msg);
+        if (reattn_session_memory(model, &p, 0, &none, &err)) fail_msg("%s", err.msg);
+        if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s: %s", policy->name, err.msg);
+        if (reattn_session_prompt(s, tokens, 1000, NULL, NULL, &err)) fail_msg("%s: %s", policy->name, err.msg);
+        for (int i = 0; i < 6; i++) assert_int_equal(reattn_session_decode(s, 30 + i, &err), 0);
+        if (taken_by(s, info.n_vocab) > memory.scratch_bytes + memory.policy_bytes)
+            fail_msg("%s: %llu bytes taken, %llu and %llu estimated", policy->name,
+                     (unsigned long long)taken_by(s, info.n_vocab), (unsigned long long)memory.scratch_bytes,
+                     (unsigned long long)memory.policy_bytes);
+        assert_int_equal(none.scratch_bytes, memory.scratch_bytes); /* whatever the text's length */
+        assert_int_equal(none.store_bytes + none.policy_bytes, 0);
+        const bool bounded = s->policy->finite || s->policy->budget || s->native;
+        assert_int_equal(memory.policy_bytes > 0, !bounded || !strcmp(policy->name, "infllm"));
+        reattn_session_free(s);
+    }
+    reattn_model_free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_model), cmocka_unit_test(longer_than_trained),
-                                       cmocka_unit_test(memory_of_whole_texts)};
+                                       cmocka_unit_test(memory_of_whole_texts),
+                                       cmocka_unit_test(memory_of_every_policy)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -243,11 +243,12 @@ REATTN_API bool reattn_policy_drops(const char *name);
  * given the same ones. */
 REATTN_API bool reattn_policy_uses(const char *policy, const char *option);
 
-/* Bytes that a session takes, before it takes them. */
+/* Bytes that a session takes, before it takes them; what libllama takes for its graph is not among them. */
 typedef struct reattn_memory {
-    uint64_t store_bytes;    /* K and V of n_tokens in the host's memory */
-    uint64_t scratch_bytes;  /* buffers of a step; does not grow with the text */
-    uint64_t bytes_per_1000; /* store bytes per 1000 tokens */
+    uint64_t store_bytes;    /* K and V of n_tokens in the host's memory: what mem_limit limits */
+    uint64_t policy_bytes;   /* what the policy has of n_tokens beside them, at most: blocks, scores, tables of rotations */
+    uint64_t scratch_bytes;  /* buffers of a step, at most, logits included; does not grow with the text */
+    uint64_t bytes_per_1000; /* of the first two, per 1000 tokens */
     uint64_t device_bytes, device_bytes_per_1000; /* the same on a GPU, of layers that attend there: with REATTN_STORE_HOST
                                                      what is kept there beside K and V */
 } reattn_memory;

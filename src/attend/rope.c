@@ -81,6 +81,11 @@ int reattn__rope_table_need(reattn__rope_table *t, int64_t n_pos, reattn_error *
     return REATTN_OK;
 }
 
+uint64_t reattn__rope_table_bytes(const reattn_rope *rope, int64_t n_pos)
+{
+    return (uint64_t)(n_pos + n_pos / 2) * (uint64_t)(rope->n_rot / 2) * 4 * sizeof(float);
+}
+
 void reattn__rope_table_free(reattn__rope_table *t)
 {
     reattn__free(t->cs);

@@ -17,6 +17,8 @@ typedef struct reattn__rope_table {
 
 /* Makes the table reach n_pos positions. Errors: E_NOMEM (the table stays as it was). */
 int reattn__rope_table_need(reattn__rope_table *table, int64_t n_pos, reattn_error *err);
+/* Bytes that it takes at most once it has grown to n_pos positions. */
+uint64_t reattn__rope_table_bytes(const reattn_rope *rope, int64_t n_pos);
 void reattn__rope_table_free(reattn__rope_table *table);
 
 /* What the angles of all positions have in common: pair p turns step^p a position (theta); of YaRN, between which pairs

@@ -97,8 +97,7 @@ void reattn_free(void *ptr)
 void *reattn__buffer_need(reattn__buffer *buffer, size_t bytes)
 {
     if (bytes <= buffer->bytes && buffer->data) return buffer->data;
-    /* A quarter more than asked for, so that a scope that grows token by token does not reallocate each time. */
-    size_t want = bytes + bytes / 4;
+    size_t want = reattn__buffer_room(bytes);
     void *data = reattn__alloc(want);
     if (!data) return NULL;
     reattn__free(buffer->data);

@@ -64,6 +64,7 @@ int reattn__bridge_run_for(reattn__bridge *bridge, const reattn__bridge_for *who
 const float *reattn__bridge_logits(const reattn__bridge *bridge, int64_t t);
 
 typedef struct reattn__native reattn__native;
+enum { REATTN__NATIVE_SEQUENCES = 2 }; /* a second one in the same cells, for stretch */
 
 /* n_ctx: most tokens it holds; flash: libllama's flash attention, a reattn_flash; AUTO leaves it to libllama, which knows
  * whether the layers' backends have it. */

@@ -30,8 +30,7 @@ int reattn__native_create(reattn_model *m, int64_t n_ctx, int64_t chunk, int typ
     cp.n_ctx = (uint32_t)n_ctx;
     cp.n_batch = cp.n_ubatch = (uint32_t)chunk;
     cp.n_threads = cp.n_threads_batch = n_threads;
-    /* A second sequence in the same cells, for stretch. */
-    cp.n_seq_max = 2;
+    cp.n_seq_max = REATTN__NATIVE_SEQUENCES;
     cp.kv_unified = true;
     cp.flash_attn_type = reattn__llama_flash(flash);
     cp.type_k = ggml_type_of(type_k);

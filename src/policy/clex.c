@@ -121,5 +121,6 @@ const reattn__policy reattn__policy_clex = {
     .reads_file = true,
     .create = create,
     .destroy = destroy,
+    .bytes_for = reattn__ropes_bytes_for,
     .plan = plan_clex,
 };

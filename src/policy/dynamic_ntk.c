@@ -22,5 +22,6 @@ const reattn__policy reattn__policy_dynamic_ntk = {
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .create = reattn__ropes_new,
     .destroy = reattn__ropes_destroy,
+    .bytes_for = reattn__ropes_bytes_for,
     .plan = plan_dynamic_ntk,
 };

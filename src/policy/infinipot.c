@@ -149,6 +149,16 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     return REATTN_OK;
 }
 
+static uint64_t bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
+                          uint64_t *grows)
+{
+    uint64_t lists = 0;
+    (void)n;
+    *grows = 0;
+    for (int l = 0; l < n_layer; l++) lists += (uint64_t)layers[l].Hk;
+    return (uint64_t)params->pot * (lists * 2 * sizeof(float) + sizeof(ranked));
+}
+
 const reattn__policy reattn__policy_infinipot = {
     .info = {"infinipot",
              "a pot of fixed size; when it is full, what was new and what a summary needs stays, the rest is lost",
@@ -159,6 +169,7 @@ const reattn__policy reattn__policy_infinipot = {
     .catalyst = "\n\nSummarize the text above: its main points, names, numbers and facts.",
     .create = create,
     .destroy = destroy,
+    .bytes_for = bytes_for,
     .plan = plan_infinipot,
     .learn = learn,
     .novelty = novelty,

@@ -356,6 +356,25 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     return REATTN_OK;
 }
 
+static uint64_t bytes_for(const reattn_session_params *p, const reattn__layer *layers, int n_layer, int64_t n,
+                          uint64_t *grows)
+{
+    const int64_t n_block = REATTN__MAX(n - p->local - p->keep, (int64_t)0) / p->recall_span, most = p->recall_max + 1;
+    /* The remainder, as it is before and after it is cut to blocks. */
+    const int64_t long_rest = p->local + p->recall_span + p->chunk, rest = p->local + p->recall_span;
+    uint64_t fixed = 0, buffers = 0;
+    *grows = 0;
+    for (int l = 0; l < n_layer; l++) {
+        const uint64_t H = (uint64_t)layers[l].H, rep = H * (uint64_t)layers[l].D * sizeof(float);
+        const uint64_t spans = (uint64_t)(layers[l].Hk * most) * sizeof(reattn_span);
+        fixed += H * sizeof(float) * (uint64_t)(long_rest + long_rest / 4 + SAVED * rest) + 16 * rep;
+        buffers = REATTN__MAX(buffers, rep + (uint64_t)most * sizeof(reattn_hit) + spans);
+        *grows += (uint64_t)(n_block + n_block / 2) * rep; /* as advance takes them */
+    }
+    *grows += reattn__buffer_room((size_t)n_block * (size_t)layers[0].H * sizeof(double));
+    return fixed + reattn__buffer_room(buffers);
+}
+
 const reattn__policy reattn__policy_infllm = {
     .info = {"infllm",
              "a window at true distances; the blocks that fit the mean query best, and the first tokens, at one",
@@ -369,6 +388,7 @@ const reattn__policy reattn__policy_infllm = {
     .max = 16,
     .create = create,
     .destroy = destroy,
+    .bytes_for = bytes_for,
     .forget = forget,
     .anchor = anchor,
     .plan = plan_infllm,

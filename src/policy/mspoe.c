@@ -150,12 +150,23 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     return REATTN_OK;
 }
 
+/* A table for each rank and that of the first layers, and the scores of a query's heads over all keys. */
+static uint64_t bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
+                          uint64_t *grows)
+{
+    uint64_t heads = (uint64_t)layers[0].H / (uint64_t)layers[0].Hk, scores = (uint64_t)n * sizeof(float);
+    *grows = (uint64_t)(layers[0].Hk + 1) * reattn__ropes_table_bytes(layers, n_layer, n) +
+             reattn__buffer_room((size_t)((uint64_t)params->n_threads * heads * scores));
+    return 0;
+}
+
 const reattn__policy reattn__policy_mspoe = {
     .info = {"mspoe", "every token; each KV head divides positions by 1.2 to 1.8, by how many keys stand out in it",
              "keeps everything; a step costs O(n); helps within the trained length, reaches 1.2 times it",
              "Ms-PoE, 2403.04797"},
     .create = create,
     .destroy = destroy,
+    .bytes_for = bytes_for,
     .forget = forget,
     .plan = plan_mspoe,
 };

@@ -70,6 +70,10 @@ typedef struct reattn__policy {
     int (*create)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                   reattn_error *err);
     void (*destroy)(void *state);
+    /* Bytes that the state takes at most: those that do not depend on the text, and *grows, for n tokens of it. NULL: next
+     * to none. */
+    uint64_t (*bytes_for)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
+                          uint64_t *grows);
     void (*forget)(void *state, int64_t n); /* the session was rewound to its first n tokens */
     /* The largest length up to n to which the state can go back and be what it was there; NULL: any length. */
     int64_t (*anchor)(const void *state, int64_t n);

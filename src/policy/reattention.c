@@ -242,6 +242,34 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     return REATTN_OK;
 }
 
+/* The queries of the windows and their hits; of a step hits, votes and what the searches need. */
+static uint64_t bytes_for(const reattn_session_params *p, const reattn__layer *layers, int n_layer, int64_t n,
+                          uint64_t *grows)
+{
+    const int64_t R = p->recall_window, T = REATTN__MAX(p->chunk, R), k = p->recall_k, m = p->recall_max;
+    const bool values = p->recall_type == REATTN_RECALL_V, heads_kv = p->recall_type == REATTN_RECALL_K || values;
+    const bool split = p->type_k == REATTN_SPLIT && (p->recall_type == REATTN_RECALL_QK || p->recall_type == REATTN_RECALL_K);
+    uint64_t bytes = 0, step = 0;
+    (void)n;
+    *grows = 0;
+    for (int l = 0; l < n_layer; l++) {
+        const reattn__layer *s = &layers[l];
+        const int64_t heads = heads_kv ? s->Hk : s->H, row = heads * (values ? s->Dv : s->D) * (int64_t)sizeof(float),
+                      list = heads * k * (int64_t)sizeof(reattn_hit), n_list = p->recall_per_head ? s->Hk : 1;
+        size_t scan = 0, of_step = 0;
+        const int64_t steps[] = {p->chunk, R, 1};
+        for (int i = 0; i < 3; i++)
+            scan = REATTN__MAX(scan, reattn__topk_scratch(steps[i], (int)heads, s, split, (int)k, p->n_threads));
+        of_step += reattn__buffer_room((size_t)((R + p->chunk) * list)) + reattn__buffer_room((size_t)(R * list));
+        of_step += reattn__buffer_room(scan) + reattn__buffer_room(reattn__votes_scratch(T * heads * k));
+        of_step += reattn__buffer_room((size_t)(m * (int64_t)sizeof(int64_t) + m * n_list * (int64_t)sizeof(reattn_span)));
+        if (n_list > 1) of_step += reattn__buffer_room((size_t)(T * list / s->Hk));
+        bytes += (uint64_t)(2 * R * (row + list));
+        step = REATTN__MAX(step, of_step);
+    }
+    return bytes + step;
+}
+
 const reattn__policy reattn__policy_reattention = {
     .info = {"reattention", "an exact top-k of q . k without positions recalls spans; then a finite scope from position 0",
              "keeps everything; a step scans all keys and attends to G + m*s + L of them", "ReAttention, 2407.15176"},
@@ -252,6 +280,7 @@ const reattn__policy reattn__policy_reattention = {
     .resolve = resolve,
     .create = create,
     .destroy = destroy,
+    .bytes_for = bytes_for,
     .forget = forget,
     .plan = plan_reattention,
 };

@@ -33,6 +33,17 @@ void reattn__ropes_free(reattn__ropes *r)
     *r = (reattn__ropes){0};
 }
 
+uint64_t reattn__ropes_table_bytes(const reattn__layer *layers, int n_layer, int64_t n)
+{
+    uint64_t bytes = 0;
+    for (int l = 0; l < n_layer; l++) {
+        int before = 0;
+        while (before < l && !reattn__rope_same(&layers[before].rope, &layers[l].rope)) before++;
+        if (before == l) bytes += reattn__rope_table_bytes(&layers[l].rope, n);
+    }
+    return bytes;
+}
+
 const reattn_rope *reattn__ropes_own(const reattn__ropes *r, int layer)
 {
     return &r->own[r->of[layer]];
@@ -79,6 +90,14 @@ void reattn__ropes_destroy(void *state)
     if (!state) return;
     reattn__ropes_free(state);
     free(state);
+}
+
+uint64_t reattn__ropes_bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
+                                 uint64_t *grows)
+{
+    (void)params;
+    *grows = reattn__ropes_table_bytes(layers, n_layer, n);
+    return 0;
 }
 
 int reattn__ropes_plan(reattn__plan *plan, const reattn__step *s, reattn__rope_table *table, reattn_error *err)

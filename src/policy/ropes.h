@@ -11,6 +11,8 @@ typedef struct reattn__ropes {
     reattn__rope_table *tables; /* [n] as the method wants it */
 } reattn__ropes;
 
+/* Bytes of the tables of layers for n positions: one for each way in which they rotate. */
+uint64_t reattn__ropes_table_bytes(const reattn__layer *layers, int n_layer, int64_t n);
 /* Errors: E_NOMEM. Freeing what is all zeros is fine. */
 int reattn__ropes_create(reattn__ropes *ropes, const reattn__layer *layers, int n_layer, reattn_error *err);
 void reattn__ropes_free(reattn__ropes *ropes);
@@ -24,6 +26,8 @@ reattn__rope_table *reattn__ropes_use(reattn__ropes *ropes, int layer, const rea
 int reattn__ropes_new(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                       reattn_error *err);
 void reattn__ropes_destroy(void *state);
+uint64_t reattn__ropes_bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
+                                 uint64_t *grows);
 /* Every token at its own position, rotated by this table. */
 int reattn__ropes_plan(reattn__plan *plan, const reattn__step *step, reattn__rope_table *table, reattn_error *err);
 

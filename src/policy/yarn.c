@@ -35,5 +35,6 @@ const reattn__policy reattn__policy_yarn = {
     .planner = REATTN__PLANS_FROM_LENGTHS,
     .create = create,
     .destroy = reattn__ropes_destroy,
+    .bytes_for = reattn__ropes_bytes_for,
     .plan = plan_yarn,
 };

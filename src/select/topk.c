@@ -114,29 +114,49 @@ static size_t place(plan *p, bool split, unsigned char *base)
     return split ? reattn__scan_split_place(p, base, at) : reattn__scan_f32_place(p, base, at);
 }
 
-int reattn__topk(const reattn__topk_args *a, reattn_error *err)
+/* What follows from the shape of the queries; then how the work is cut. */
+static plan shape_of(const reattn__topk_args *a)
 {
     plan p = {.a = a, .cpu = reattn__cpu(), .Hk = a->src.Hk, .Dv = a->src.Dv};
+    p.g = a->H / p.Hk;
+    p.D = a->against == REATTN__VALUES ? a->src.Dv : a->src.D;
+    p.rows = a->T * p.g;
+    p.few = p.rows <= 2 * REATTN__FEW;
+    return p;
+}
+
+static void cut(plan *p, bool split)
+{
+    if (split) reattn__scan_split_cut(p);
+    else reattn__scan_f32_cut(p);
+    p->blocks = (p->rows + p->block_rows - 1) / p->block_rows;
+    cut_keys(p);
+}
+
+size_t reattn__topk_scratch(int64_t T, int heads, const reattn__layer *layer, bool split, int top_k, int n_threads)
+{
+    const reattn__topk_args a = {.T = T, .H = heads, .src = {.Hk = layer->Hk, .D = REATTN__MAX(layer->D, layer->Dv), .Dv = layer->Dv},
+                                 .lo = 1, .hi = INT64_C(1) << 40, .top_k = top_k, .n_threads = n_threads};
+    plan p = shape_of(&a);
+    cut(&p, split);
+    return place(&p, split, NULL);
+}
+
+int reattn__topk(const reattn__topk_args *a, reattn_error *err)
+{
+    plan p = shape_of(a);
     if (a->hi <= a->lo || a->T == 0) {
         for (int64_t i = 0; i < a->T * a->H * a->top_k; i++) a->hits[i] = (reattn_hit){-1, 0};
         return REATTN_OK;
     }
     bool split = is_split(&p);
-    p.g = a->H / p.Hk;
-    p.D = a->against == REATTN__VALUES ? a->src.Dv : a->src.D;
-    p.rows = a->T * p.g;
-    p.few = p.rows <= 2 * REATTN__FEW;
     if (a->hi - a->lo <= KEYS_PLAIN && a->against == REATTN__KEYS) {
         p.part = a->hits;
         p.blocks = (p.rows + ROWS_PLAIN - 1) / ROWS_PLAIN;
         if (a->rescored) *a->rescored += p.Hk * p.rows * (a->hi - a->lo);
         return reattn__parallel(p.rows < ROWS_PLAIN ? 1 : a->n_threads, p.Hk * p.blocks, plain_task, &p);
     }
-    if (split) reattn__scan_split_cut(&p);
-    else reattn__scan_f32_cut(&p);
-    p.blocks = (p.rows + p.block_rows - 1) / p.block_rows;
-    cut_keys(&p);
-
+    cut(&p, split);
     size_t bytes = place(&p, split, NULL);
     unsigned char *base = reattn__buffer_need(a->work, bytes);
     if (!base) return reattn__fail(err, REATTN_E_NOMEM, "out of memory: selection needs %zu bytes of scratch", bytes);

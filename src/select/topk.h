@@ -32,6 +32,9 @@ typedef struct reattn__topk_args {
 
 /* All values must be finite. Errors: E_NOMEM. */
 int reattn__topk(const reattn__topk_args *args, reattn_error *err);
+/* Bytes of scratch that T queries of `heads` heads take at most, however many keys there are. split: keys are split and
+ * the comparison is with them. */
+size_t reattn__topk_scratch(int64_t T, int heads, const reattn__layer *layer, bool split, int top_k, int n_threads);
 
 /* True if a comes before b: higher score, then lower position. */
 static inline bool reattn__hit_before(const reattn_hit *a, const reattn_hit *b)

@@ -83,13 +83,24 @@ static void cast_query(ballot *b, const reattn_hit *hits, int top_k, reattn_vote
     }
 }
 
+static uint64_t table_size(uint64_t n_hit)
+{
+    uint64_t size = 16;
+    while (size < 2 * n_hit) size *= 2;
+    return size;
+}
+
+size_t reattn__votes_scratch(int64_t n_hit)
+{
+    return (size_t)n_hit * sizeof(tally) + table_size((uint64_t)n_hit) * sizeof(int32_t);
+}
+
 int reattn__votes(const reattn_hit *hits, int64_t n_query, int top_k, reattn_vote vote, double scale, int64_t m,
                   int64_t *kept, int64_t *n_kept, reattn__buffer *work, reattn_error *err)
 {
-    ballot b = {.size = 16};
     uint64_t hits_max = (uint64_t)(n_query * top_k);
-    while (b.size < 2 * hits_max) b.size *= 2;
-    size_t bytes = hits_max * sizeof *b.tallies + b.size * sizeof *b.slots;
+    ballot b = {.size = table_size(hits_max)};
+    size_t bytes = reattn__votes_scratch(n_query * top_k);
     b.tallies = reattn__buffer_need(work, bytes);
     if (!b.tallies || hits_max > INT32_MAX)
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory: votes need %zu bytes", bytes);

@@ -9,4 +9,7 @@
 int reattn__votes(const reattn_hit *hits, int64_t n_query, int top_k, reattn_vote vote, double scale, int64_t m,
                   int64_t *kept, int64_t *n_kept, reattn__buffer *work, reattn_error *err);
 
+/* Bytes of that scratch, for so many hits. */
+size_t reattn__votes_scratch(int64_t n_hit);
+
 #endif
