@@ -6,14 +6,14 @@
 
 #include "load.h"
 
-enum { MAX_STORES = 8, TYPE_NAME = 16 };
+enum { MAX_STORES = 8, MAX_DEVICES = 16, TYPE_NAME = 16 };
 
 /* What one type of the store costs. */
 typedef struct store {
     char type[32]; /* of keys and values; "keys/values" where they differ */
     bool chosen;
     uint64_t bytes_per_1000;
-    int64_t fits; /* tokens in the memory that is free now */
+    int64_t fits; /* tokens in the memory that is free now; INT64_MAX: they take nothing there */
 } store;
 
 typedef struct facts {
@@ -24,7 +24,14 @@ typedef struct facts {
     uint64_t free_bytes, scratch_bytes, device_bytes_per_1000; /* of layers that attend on a GPU */
     store stores[MAX_STORES];
     int n_stores;
+    reattn_device_memory devices[MAX_DEVICES];
+    int n_devices;
 } facts;
+
+static int64_t fits_device(const reattn_device_memory *d)
+{
+    return reattn_tokens_that_fit(d->free_bytes, d->fixed_bytes, d->bytes_per_1000);
+}
 
 /* Memory that can be had without swapping: what the kernel estimates, else what is unused. */
 static uint64_t free_memory(void)
@@ -54,8 +61,7 @@ static int add_store(const reattn_model *model, const reattn_session_params *par
     st->bytes_per_1000 = memory.bytes_per_1000;
     if (st->chosen)
         f->scratch_bytes = memory.scratch_bytes, f->device_bytes_per_1000 = memory.device_bytes_per_1000;
-    if (f->free_bytes > memory.scratch_bytes && memory.bytes_per_1000)
-        st->fits = (int64_t)((double)(f->free_bytes - memory.scratch_bytes) * 1000 / (double)memory.bytes_per_1000);
+    st->fits = reattn_tokens_that_fit(f->free_bytes, memory.scratch_bytes, memory.bytes_per_1000);
     return EXIT_DONE;
 }
 
@@ -82,6 +88,14 @@ static int gather_stores(const reattn_model *model, facts *f)
         chosen |= f->stores[f->n_stores - 1].chosen;
     }
     return rc || chosen ? rc : add_store(model, &f->params, f);
+}
+
+static int gather_devices(const reattn_model *model, facts *f)
+{
+    reattn_error err;
+    int n = reattn_session_devices(model, &f->params, f->devices, MAX_DEVICES, &err);
+    f->n_devices = n > MAX_DEVICES ? MAX_DEVICES : n;
+    return n < 0 ? cli_fail_error(&err) : EXIT_DONE;
 }
 
 static void print_rope(const reattn_rope *r, int head_dim)
@@ -124,14 +138,42 @@ static void print_text(const facts *f)
     for (int i = 0; i < f->n_stores; i++) {
         const store *st = &f->stores[i];
         load_bytes_text(st->bytes_per_1000, bytes, sizeof bytes);
-        printf("  %-10s %15s   %lld%s\n", st->type, bytes, (long long)st->fits, st->chosen ? "   (chosen)" : "");
+        printf("  %-10s %15s   ", st->type, bytes);
+        printf(st->fits == INT64_MAX ? "any" : "%lld", (long long)st->fits);
+        puts(st->chosen ? "   (chosen)" : "");
     }
     load_bytes_text(f->scratch_bytes, bytes, sizeof bytes);
     printf("and %s for the buffers of a step\n", bytes);
-    if (f->device_bytes_per_1000) {
-        load_bytes_text(f->device_bytes_per_1000, bytes, sizeof bytes);
-        printf("on the GPU, for the layers that attend there: %s per 1000 tokens\n", bytes);
+    for (int i = 0; i < f->n_devices; i++) {
+        const reattn_device_memory *d = &f->devices[i];
+        char fixed[32], unused[32];
+        load_bytes_text(d->bytes_per_1000, bytes, sizeof bytes);
+        load_bytes_text(d->fixed_bytes, fixed, sizeof fixed);
+        load_bytes_text(d->free_bytes, unused, sizeof unused);
+        printf("on GPU %d, for the %d layers that attend there: %s per 1000 tokens%s%s; %lld tokens fit in %s, less what a "
+               "step takes\n",
+               d->device, d->n_layer, bytes, d->fixed_bytes ? " and " : "", d->fixed_bytes ? fixed : "",
+               (long long)fits_device(d), unused);
     }
+}
+
+static json_t *json_fits(int64_t tokens)
+{
+    return tokens == INT64_MAX ? json_null() : json_integer((json_int_t)tokens);
+}
+
+static json_t *json_devices(const facts *f)
+{
+    json_t *devices = json_array();
+    for (int i = 0; i < f->n_devices; i++) {
+        const reattn_device_memory *d = &f->devices[i];
+        json_array_append_new(devices, json_pack("{s:i, s:i, s:I, s:I, s:I, s:o}", "device", d->device, "layers",
+                                                 d->n_layer, "free_bytes", (json_int_t)d->free_bytes, "fixed_bytes",
+                                                 (json_int_t)d->fixed_bytes, "bytes_per_1000",
+                                                 (json_int_t)d->bytes_per_1000, "tokens_that_fit",
+                                                 json_fits(fits_device(d))));
+    }
+    return devices;
 }
 
 static int print_json(const facts *f)
@@ -140,9 +182,9 @@ static int print_json(const facts *f)
     const reattn_session_params *p = &f->params;
     json_t *stores = json_array();
     for (int i = 0; i < f->n_stores; i++)
-        json_array_append_new(stores, json_pack("{s:s, s:I, s:I, s:b}", "type", f->stores[i].type, "bytes_per_1000",
+        json_array_append_new(stores, json_pack("{s:s, s:I, s:o, s:b}", "type", f->stores[i].type, "bytes_per_1000",
                                                 (json_int_t)f->stores[i].bytes_per_1000, "tokens_that_fit",
-                                                (json_int_t)f->stores[i].fits, "chosen", (int)f->stores[i].chosen));
+                                                json_fits(f->stores[i].fits), "chosen", (int)f->stores[i].chosen));
     json_t *rope = json_null();
     if (!f->native_only)
         rope = json_pack("{s:s, s:i, s:f, s:f, s:f, s:f, s:i, s:b}", "kind",
@@ -162,7 +204,10 @@ static int print_json(const facts *f)
         "recall_span", (json_int_t)p->recall_span, "local", (json_int_t)p->local, "total",
         (json_int_t)(p->keep + p->recall_max * p->recall_span + p->local), "chunk", (json_int_t)p->chunk, "tail",
         (json_int_t)p->tail, "stores", stores, "scratch_bytes", (json_int_t)f->scratch_bytes, "free_bytes",
-        (json_int_t)f->free_bytes, "device_bytes_per_1000", (json_int_t)f->device_bytes_per_1000, "cpu_level", reattn_cpu_level(), "threads", p->n_threads);
+        (json_int_t)f->free_bytes, "device_bytes_per_1000", (json_int_t)f->device_bytes_per_1000, "cpu_level",
+        reattn_cpu_level(), "threads", p->n_threads);
+    if (object && f->n_devices)
+        json_object_set_new(object, "devices", json_devices(f));
     int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;
     json_decref(object);
     return failed ? cli_fail(EXIT_FAILED, "the JSON object could not be written") : EXIT_DONE;
@@ -195,6 +240,8 @@ int cmd_info(const options *opt)
         rc = cli_fail_error(&err);
     if (!rc)
         rc = gather_stores(model, &f);
+    if (!rc)
+        rc = gather_devices(model, &f);
     if (!rc) {
         reattn_model_get_info(model, &f.model);
         if (opt->json)

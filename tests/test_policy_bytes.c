@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include "clex_file.h"
+#include "session/place.h"
 
 /* Bytes that are allocated now, as the sanitizer counts them or as the C library does. */
 size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
@@ -106,9 +107,39 @@ static void as_much_as_is_taken(void **unused)
             }
 }
 
+/* How many tokens fit: exact in whole thousands, and no overflow at either end. */
+static void tokens_that_fit(void **unused)
+{
+    (void)unused;
+    assert_int_equal(reattn_tokens_that_fit(0, 0, 1000), 0);
+    assert_int_equal(reattn_tokens_that_fit(500, 501, 1000), 0);
+    assert_int_equal(reattn_tokens_that_fit(1500, 500, 1000), 1000);
+    assert_int_equal(reattn_tokens_that_fit(1500, 500, 3000), 333);
+    assert_int_equal(reattn_tokens_that_fit(UINT64_C(80) << 30, UINT64_C(1) << 30, UINT64_C(131072000)), 647168);
+    assert_true(reattn_tokens_that_fit(500, 0, 0) == INT64_MAX);
+    assert_int_equal(reattn_tokens_that_fit(500, 500, 0), 0);
+    assert_true(reattn_tokens_that_fit(UINT64_MAX, 0, 1) == INT64_MAX);
+    assert_true(reattn_tokens_that_fit(UINT64_MAX, 0, 2001) > INT64_MAX / 2);
+}
+
+/* Layers by the device that they lie on, devices by their first layer. */
+static void layers_of_devices(void **unused)
+{
+    (void)unused;
+    static const int device[] = {-1, 1, 1, 0, -1, 1};
+    int mask[6];
+    assert_int_equal(reattn__layers_of_device(device, 6, 0, mask), 3);
+    assert_memory_equal(mask, ((int[]){-1, 1, 1, -1, -1, 1}), sizeof mask);
+    assert_int_equal(reattn__layers_of_device(device, 6, 1, mask), 1);
+    assert_memory_equal(mask, ((int[]){-1, -1, -1, 0, -1, -1}), sizeof mask);
+    assert_int_equal(reattn__layers_of_device(device, 6, 2, mask), 0);
+    assert_int_equal(reattn__layers_of_device(device, 1, 0, mask), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_much_as_is_taken)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_much_as_is_taken), cmocka_unit_test(tokens_that_fit),
+                                       cmocka_unit_test(layers_of_devices)};
     float up[64], down[64];
     test_rng rng = {5};
     test_fill_normal(&rng, up, 64, 0.1f);

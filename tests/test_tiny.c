@@ -225,6 +225,7 @@ static void memory_of_every_policy(void **unused)
     int32_t tokens[1000];
     path_of(path, sizeof path, "llama.gguf");
     if (reattn_model_load(path, NULL, &model, &err)) fail_msg("%s", err.msg);
+    assert_int_equal(reattn_session_devices(model, NULL, NULL, 0, &err), 0); /* all of it on the CPU */
     reattn_model_get_info(model, &info);
     for (int i = 0; i < 1000; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
     for (const reattn_policy_info *policy = reattn_policy_list(); policy->name; policy++) {

@@ -141,6 +141,10 @@ static void far(reattn_model *model, const char *policy, const float *all, int n
     assert_int_equal(reattn_session_memory(model, &p, 100000, &there, &err), REATTN_OK);
     p.store = REATTN_STORE_HOST;
     assert_int_equal(reattn_session_memory(model, &p, 100000, &here, &err), REATTN_OK);
+    reattn_device_memory device;
+    assert_int_equal(reattn_session_devices(model, &p, &device, 1, &err), 1); /* as all of it is on one */
+    assert_true(device.free_bytes > 0 && device.fixed_bytes > 0 && device.n_layer > 0);
+    assert_int_equal(device.bytes_per_1000, here.device_bytes_per_1000);
     assert_true(here.device_bytes_per_1000 < there.device_bytes_per_1000 && here.device_bytes < there.device_bytes &&
                 here.bytes_per_1000 > there.bytes_per_1000 && here.store_bytes > there.store_bytes);
     if (reattn_session_create(model, &p, &s, &err))

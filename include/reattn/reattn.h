@@ -254,6 +254,21 @@ typedef struct reattn_memory {
 } reattn_memory;
 REATTN_API int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
                                      reattn_memory *out, reattn_error *err);
+/* A GPU on which layers of the model attend. */
+typedef struct reattn_device_memory {
+    int device;              /* its number */
+    int n_layer;             /* layers that attend there */
+    uint64_t free_bytes;     /* free now: beside the model, if that is loaded, and all else that is there */
+    uint64_t fixed_bytes;    /* a session takes, however long its text; scratch and libllama's graph are not counted */
+    uint64_t bytes_per_1000; /* it takes per 1000 tokens */
+} reattn_device_memory;
+/* One entry for each such GPU under these parameters, by its first layer: writes up to cap, returns how many there are (0
+ * where nothing attends on a GPU), or a negative error: E_ARG, E_NOMEM. */
+REATTN_API int reattn_session_devices(const reattn_model *model, const reattn_session_params *params,
+                                      reattn_device_memory *out, int cap, reattn_error *err);
+/* How many tokens fit in memory of which so much is free, something else is taken first, and each 1000 take so much;
+ * INT64_MAX if they take nothing. */
+REATTN_API int64_t reattn_tokens_that_fit(uint64_t free_bytes, uint64_t fixed_bytes, uint64_t bytes_per_1000);
 
 /* Creates a session; params NULL = defaults. The model must outlive it. Errors: E_ARG, E_NOMEM, E_UNSUPPORTED. */
 REATTN_API int reattn_session_create(reattn_model *model, const reattn_session_params *params, reattn_session **out,

@@ -46,6 +46,16 @@ static int device_of(const void *data)
     return at.type == cudaMemoryTypeDevice ? at.device : -1;
 }
 
+static uint64_t free_bytes(int device)
+{
+    size_t unused = 0, total = 0;
+    if (cudaSetDevice(device) != cudaSuccess || cudaMemGetInfo(&unused, &total) != cudaSuccess) {
+        cudaGetLastError(); /* an answer, not an error */
+        return 0;
+    }
+    return unused;
+}
+
 /* ---------------------------------------------------------------------------------------- create, free ------- */
 
 static int policy_of(const reattn_session_params *p)
@@ -395,6 +405,7 @@ const reattn__device_table *reattn__device_engine(void)
 {
     static const reattn__device_table table = {
         .of = device_of,
+        .free_bytes = free_bytes,
         .refuses = refuses,
         .create = create,
         .free = device_free,

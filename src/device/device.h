@@ -49,6 +49,8 @@ typedef struct reattn__device_part {
 typedef struct reattn__device_table {
     /* The device whose memory this is; -1 if it is none of these. */
     int (*of)(const void *data);
+    /* Bytes of that device that are free now; 0 if it does not say. */
+    uint64_t (*free_bytes)(int device);
     /* NULL, or what of this the kernels cannot do: an option, a policy, a shape. */
     const char *(*refuses)(const reattn__device_args *args);
     /* Errors: E_UNSUPPORTED (as refuses), E_NOMEM. */

@@ -61,17 +61,18 @@ static uint64_t host_bytes(const reattn__layer *layers, int n_layer, const reatt
            rope_bytes(layers, n_layer, p, n, grows);
 }
 
+/* Over many pages, so that a figure is not that of one page. */
+enum { MANY = 1000 * REATTN__PAGE };
+
 static void estimate(const reattn__layer *layers, const int *device, int n_layer, const reattn__layer *host, int n_host,
                      const reattn_session_params *p, int64_t n_tokens, reattn_memory *out)
 {
-    /* Over many pages, so that the figure is not that of one page. */
-    const int64_t many = 1000 * REATTN__PAGE;
     *out = (reattn_memory){0};
     if (n_host > 0) {
         uint64_t grows;
         out->store_bytes = reattn__store_bytes_for(host, n_host, p->type_k, p->type_v, n_tokens);
-        out->bytes_per_1000 = reattn__store_bytes_for(host, n_host, p->type_k, p->type_v, many) / REATTN__PAGE;
-        out->scratch_bytes = host_bytes(host, n_host, p, many, &grows);
+        out->bytes_per_1000 = reattn__store_bytes_for(host, n_host, p->type_k, p->type_v, MANY) / REATTN__PAGE;
+        out->scratch_bytes = host_bytes(host, n_host, p, MANY, &grows);
         out->bytes_per_1000 += grows / REATTN__PAGE;
         host_bytes(host, n_host, p, n_tokens, &out->policy_bytes);
     }
@@ -81,7 +82,7 @@ static void estimate(const reattn__layer *layers, const int *device, int n_layer
         uint64_t far, far_many, far_none;
         out->device_bytes = engine->bytes_for(&args, n_tokens, &far);
         out->device_bytes_per_1000 =
-            (engine->bytes_for(&args, many, &far_many) - engine->bytes_for(&args, 0, &far_none)) / REATTN__PAGE;
+            (engine->bytes_for(&args, MANY, &far_many) - engine->bytes_for(&args, 0, &far_none)) / REATTN__PAGE;
         out->store_bytes += far;
         out->bytes_per_1000 += far_many / REATTN__PAGE;
     }
@@ -140,4 +141,62 @@ int reattn_session_memory(const reattn_model *model, const reattn_session_params
     }
     free(host);
     return REATTN__MIN(code, REATTN_OK);
+}
+
+int reattn__layers_of_device(const int *device, int n_layer, int at, int *mask)
+{
+    for (int l = 0; l < n_layer; l++) {
+        int before = 0, n = 0;
+        while (before < l && device[before] != device[l]) before++;
+        if (device[l] < 0 || before < l || at-- > 0) continue;
+        for (int i = 0; i < n_layer; i++) {
+            mask[i] = device[i] == device[l] ? device[l] : -1;
+            n += mask[i] >= 0;
+        }
+        return n;
+    }
+    return 0;
+}
+
+int reattn_session_devices(const reattn_model *model, const reattn_session_params *params, reattn_device_memory *out,
+                           int cap, reattn_error *err)
+{
+    reattn_session_params p = params ? *params : reattn_session_params_default();
+    int n_layer, *device, n = 0;
+    if (!model || cap < 0 || (cap > 0 && !out))
+        return reattn__fail(err, REATTN_E_ARG, "reattn_session_devices: a bad argument");
+    int code = reattn_session_params_resolve(&p, model, err);
+    if (code != REATTN_OK) return code;
+    const reattn__layer *layers = reattn__model_layers(model, &n_layer);
+    if (!layers || reattn__policy_find(p.policy)->native) return 0;
+    code = reattn__places(model, &p, false, &device, err);
+    if (code < 0) return code;
+    const reattn__device_table *engine = reattn__device_engine();
+    int *mask = malloc((size_t)n_layer * sizeof *mask);
+    const reattn__device_args args = {layers, mask, n_layer, &p};
+    for (int count; mask && (count = reattn__layers_of_device(device, n_layer, n, mask)) > 0; n++) {
+        reattn_device_memory one = {.n_layer = count};
+        uint64_t far; /* the host's part */
+        for (int l = 0; l < n_layer; l++)
+            if (mask[l] >= 0) one.device = mask[l];
+        one.free_bytes = engine->free_bytes(one.device);
+        one.fixed_bytes = engine->bytes_for(&args, 0, &far);
+        one.bytes_per_1000 = (engine->bytes_for(&args, MANY, &far) - one.fixed_bytes) / REATTN__PAGE;
+        if (n < cap) out[n] = one;
+    }
+    code = mask ? n : reattn__fail(err, REATTN_E_NOMEM, "out of memory");
+    free(mask);
+    free(device);
+    return code;
+}
+
+int64_t reattn_tokens_that_fit(uint64_t free_bytes, uint64_t fixed_bytes, uint64_t bytes_per_1000)
+{
+    if (free_bytes <= fixed_bytes) return 0;
+    const uint64_t room = free_bytes - fixed_bytes;
+    if (bytes_per_1000 == 0) return INT64_MAX;
+    /* In two parts: 1000 times the room of a large machine would still fit in 64 bits, that of a wrong figure would not. */
+    const uint64_t whole = room / bytes_per_1000, rest = room % bytes_per_1000;
+    if (whole > INT64_MAX / 1000 - 1) return INT64_MAX;
+    return (int64_t)(whole * 1000 + (uint64_t)((double)rest * 1000 / (double)bytes_per_1000));
 }

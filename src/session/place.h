@@ -24,4 +24,8 @@ int reattn__session_device_end(reattn_session *s, reattn_error *err);
 /* Keys that the last step attended to at most. */
 int64_t reattn__session_device_scope(const reattn_session *s);
 
+/* The layers of one of the devices of device [n_layer], the one whose first layer is the at-th (0 ..) of such: mask
+ * [n_layer] becomes the device there, and -1 elsewhere. Returns how many layers these are; 0: there is none. */
+int reattn__layers_of_device(const int *device, int n_layer, int at, int *mask);
+
 #endif
