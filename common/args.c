@@ -200,7 +200,7 @@ static const struct {
 } hints[] = {{"-b --batch-size -ub --ubatch-size", "tokens of a prefill step are set with --chunk"},
              {"-cnv --conversation -i --interactive", "use reattn chat"},
              {"-hf --hf-repo", "download the GGUF file and give it with -m"},
-             {"-nkvo --no-kv-offload", "the history is always in main memory"}};
+             {"-nkvo --no-kv-offload", "with --store host keys and values are in the host's memory"}};
 
 options args_default(void)
 {

@@ -52,7 +52,7 @@ REATTN_API reattn_model_params reattn_model_params_default(void);
 /* Loads a GGUF file and checks, on one small decode, that the attention of every layer can be replaced exactly.
  * On success *out is owned by the caller. Errors: E_IO (no such file), E_FORMAT (not a GGUF or cut short), E_MODEL,
  * E_UNSUPPORTED (names the layer and the reason: sliding window, MLA, no RoPE, ...), E_NOMEM.
- * An unsupported model can still be used with the policy "native": load it with `native_only`. */
+ * An unsupported model can still be used with the policy "native": load it with reattn_model_load_native. */
 REATTN_API int reattn_model_load(const char *path, const reattn_model_params *params, reattn_model **out,
                                  reattn_error *err);
 /* The same without the check: only sessions with policy "native" can be created on such a model. */
@@ -336,7 +336,8 @@ REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_
  * when the next prompt or decode starts. */
 REATTN_API void reattn_session_cancel(reattn_session *session);
 
-/* What a step chose. Called once a layer in which something was recalled, in layer order. */
+/* What a step chose. Called once a layer in which something was recalled, in layer order; where each KV head has its own
+ * set, once for each of these. */
 typedef struct reattn_trace {
     int64_t token;            /* position of the (last) query */
     int layer, kv_head;       /* kv_head -1: the set serves all heads */

@@ -21,10 +21,11 @@
     X(keep, INT, "keep", NULL, "G", -1, TOKENS_MAX, -1, NULL,                                                          \
       "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
-      "last tokens, always in scope (0 = half the trained length, at most 4096; under reattention a quarter, at most 512)") \
+      "last tokens, always in scope (0 = the policy's own: under reattention a quarter of the trained length, at most "   \
+      "512; under streaming and infllm half of it, at most 4096)") \
     X(local_per, ENUM, "local-per", NULL, "WHO", 0, 1, 0, "query|step",                                                \
       "reattention, streaming: every query's own last tokens, or, as the paper has it, those of a step as a whole")    \
-    X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for")                 \
+    X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for; infllm: that stand for a block")                 \
     X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
       "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
     X(recall_max, INT, "recall-max", NULL, "M", 0, 65536, 0, NULL,                                                     \
