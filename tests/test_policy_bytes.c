@@ -1,4 +1,4 @@
-/* test_memory.c - what policies say that they take (bytes_for) against what they take: memory is counted around every
+/* test_policy_bytes.c - what policies say that they take (bytes_for) against what they take: memory is counted around every
  * call of a policy, over texts of several lengths. */
 #include "test_world.h"
 
@@ -17,7 +17,7 @@ static int64_t allocated(void)
 }
 
 enum { H = 8, HK = 2, D = 32, N = 1024, CHUNK = 64, DECODE = 8, MOST = 4000 };
-static const char clex_file[] = "memory.gguf";
+static const char clex_file[] = "policy-bytes.gguf";
 
 /* A text of n tokens in all layers. Returns what the policy has taken at the end, at most: plans are not its own. */
 static int64_t taken_by(world *w, int64_t n)
@@ -145,7 +145,7 @@ int main(void)
     test_fill_normal(&rng, up, 64, 0.1f);
     test_fill_normal(&rng, down, 64, 0.1f);
     clex_write(clex_file, up, 64, down, 64, "silu", 8, 1);
-    int failed = cmocka_run_group_tests_name("memory", tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("policy bytes", tests, NULL, NULL);
     remove(clex_file);
     return failed;
 }
