@@ -1,21 +1,12 @@
 /* test_model_f32.c - the engine against libllama's own attention on SmolLM2 with f32 weights: the same greedy text, and
  * logits that differ by no more than an f16 cache explains. (On the Q4_1 file libllama's own settings differ among
  * themselves by several per cent: docs/decisions/0008.) */
-#include "test_util.h"
-
-#include "reattn/reattn.h"
+#include "small_model.h"
 
 enum { PROMPTS = 10, GENERATE = 64 };
 
 /* Tokens of each prompt: from 100 to 4,000. */
 static const int64_t LENGTHS[PROMPTS] = {100, 120, 150, 180, 220, 260, 320, 400, 1000, 4000};
-
-static int32_t argmax(const float *x, int n)
-{
-    int32_t best = 0;
-    for (int32_t i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
-    return best;
-}
 
 static reattn_session *open_session(reattn_model *model, const char *policy, int type)
 {
@@ -42,7 +33,7 @@ static void generate(reattn_session *s, int n_vocab, int32_t *out)
 {
     reattn_error err = {0};
     for (int i = 0; i < GENERATE; i++) {
-        out[i] = argmax(reattn_session_logits(s), n_vocab);
+        out[i] = small_likeliest(reattn_session_logits(s), n_vocab);
         if (reattn_session_decode(s, out[i], &err)) fail_msg("%s", err.msg);
     }
 }
@@ -51,15 +42,8 @@ static int64_t read_text(reattn_model *model, int32_t *tokens, int64_t cap)
 {
     static const char *const names[] = {"addiction.txt", "avg.txt"};
     reattn_error err = {0};
-    char *essays = calloc(1, 100000), path[1024];
-    size_t len = 0;
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s", getenv("REATTN_ESSAYS"), names[i]);
-        FILE *f = fopen(path, "rb");
-        if (!f) fail_msg("cannot open %s", path);
-        len += fread(essays + len, 1, 50000, f);
-        fclose(f);
-    }
+    size_t len;
+    char *essays = small_essays(names, 2, 50000, &len);
     int64_t n = reattn_tokenize(model, essays, len, false, false, tokens, cap, &err);
     free(essays);
     return n;

@@ -1,14 +1,9 @@
 /* test_model_many.c - SmolLM2-135M: several sessions decode in one step what each would decode alone. */
-#include "test_util.h"
-
-#include "reattn/reattn.h"
+#include "small_model.h"
 
 enum { MOST = 5, STEPS = 24 };
 
-static reattn_model *model;
-static int n_vocab;
-static int32_t *text;
-static int64_t n_text;
+static small_model m;
 
 static const struct kind {
     const char *policy;
@@ -18,64 +13,31 @@ static const struct kind {
 
 static int setup(void **unused)
 {
+    static const char *const names[] = {"addiction.txt", "avg.txt"};
     (void)unused;
-    reattn_error err = {0};
-    reattn_model_info info;
-    char path[1024], *essay = calloc(1, 60001);
-    if (reattn_model_load(getenv("REATTN_TEST_MODEL"), NULL, &model, &err))
-        fail_msg("%s", err.msg);
-    reattn_model_get_info(model, &info);
-    n_vocab = info.n_vocab;
-    size_t len = 0;
-    for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof path, "%s/%s", getenv("REATTN_ESSAYS"), i ? "avg.txt" : "addiction.txt");
-        FILE *f = fopen(path, "rb");
-        if (!f)
-            fail_msg("cannot open %s", path);
-        len += fread(essay + len, 1, 60000 - len, f);
-        fclose(f);
-    }
-    text = calloc(len, sizeof *text);
-    n_text = reattn_tokenize(model, essay, len, true, false, text, (int64_t)len, &err);
-    free(essay);
-    assert_true(n_text > 3200);
+    m = small_open(names, 2);
+    assert_true(m.n_text > 3200);
     return 0;
 }
 
 static int teardown(void **unused)
 {
     (void)unused;
-    free(text);
-    reattn_model_free(model);
+    small_close(&m);
     return 0;
 }
 
-/* A small scope, so that a text of some hundred tokens is long. */
 static reattn_session *open_kind(int i)
 {
     reattn_error err = {0};
     reattn_session *s;
-    reattn_session_params p = reattn_session_params_default();
+    reattn_session_params p = small_scope(1);
     snprintf(p.policy, sizeof p.policy, "%s", kinds[i].policy);
-    p.keep = 8;
-    p.local = 96;
     p.chunk = i == 2 ? 32 : 64;
-    p.tail = 16;
-    p.recall_span = 8;
-    p.recall_max = 10;
-    p.n_threads = 1;
-    if (reattn_session_create(model, &p, &s, &err) ||
-        reattn_session_prompt(s, text + kinds[i].from, kinds[i].length, NULL, NULL, &err))
+    if (reattn_session_create(m.model, &p, &s, &err) ||
+        reattn_session_prompt(s, m.text + kinds[i].from, kinds[i].length, NULL, NULL, &err))
         fail_msg("%s", err.msg);
     return s;
-}
-
-static int32_t likeliest(const float *logits)
-{
-    int32_t best = 0;
-    for (int32_t t = 1; t < n_vocab; t++)
-        best = logits[t] > logits[best] ? t : best;
-    return best;
 }
 
 /* Greedy text of one session alone: tokens [STEPS], and the logits after each of them [STEPS][n_vocab]. */
@@ -84,10 +46,10 @@ static void alone(int i, int32_t *tokens, float *logits)
     reattn_error err = {0};
     reattn_session *s = open_kind(i);
     for (int t = 0; t < STEPS; t++) {
-        tokens[t] = likeliest(reattn_session_logits(s));
+        tokens[t] = small_likeliest(reattn_session_logits(s), m.n_vocab);
         if (reattn_session_decode(s, tokens[t], &err))
             fail_msg("%s", err.msg);
-        memcpy(logits + (int64_t)t * n_vocab, reattn_session_logits(s), (size_t)n_vocab * sizeof *logits);
+        memcpy(logits + (int64_t)t * m.n_vocab, reattn_session_logits(s), (size_t)m.n_vocab * sizeof *logits);
     }
     reattn_session_free(s);
 }
@@ -95,7 +57,7 @@ static void alone(int i, int32_t *tokens, float *logits)
 static double apart(const float *a, const float *b)
 {
     double most = 0;
-    for (int i = 0; i < n_vocab; i++)
+    for (int i = 0; i < m.n_vocab; i++)
         most = fmax(most, fabs((double)a[i] - b[i]));
     return most;
 }
@@ -122,12 +84,12 @@ static void together(int n, int32_t tokens[MOST][STEPS], float *logits[MOST])
         if (reattn_session_decode_many(s, step, n, NULL, &err))
             fail_msg("%s", err.msg);
         for (int i = 0; i < n; i++) {
-            const float *mine = logits[i] + (int64_t)t * n_vocab, *now = reattn_session_logits(s[i]);
-            const int32_t best = likeliest(mine), chosen = likeliest(now);
-            worst = fmax(worst, test_difference(now, mine, n_vocab));
+            const float *mine = logits[i] + (int64_t)t * m.n_vocab, *now = reattn_session_logits(s[i]);
+            const int32_t best = small_likeliest(mine, m.n_vocab), chosen = small_likeliest(now, m.n_vocab);
+            worst = fmax(worst, test_difference(now, mine, m.n_vocab));
             distance = fmax(distance, apart(now, mine));
             if (n == 1)
-                assert_memory_equal(now, mine, (size_t)n_vocab * sizeof *now);
+                assert_memory_equal(now, mine, (size_t)m.n_vocab * sizeof *now);
             if (best == chosen)
                 continue;
             parted++;
@@ -147,7 +109,7 @@ static void tokens_are_those_of_each_alone(void **unused)
     int32_t tokens[MOST][STEPS];
     float *logits[MOST];
     for (int i = 0; i < MOST; i++) {
-        logits[i] = test_floats((int64_t)STEPS * n_vocab);
+        logits[i] = test_floats((int64_t)STEPS * m.n_vocab);
         alone(i, tokens[i], logits[i]);
     }
     together(1, tokens, logits);

@@ -1,6 +1,6 @@
 /* test_model_pot.c - policies that learn from what they read, on the real small model: a text longer than the pot, and
  * than the window. */
-#include "test_util.h"
+#include "small_model.h"
 
 #include "session/session.h"
 
@@ -14,15 +14,12 @@ static int setup(void **unused)
 {
     (void)unused;
     reattn_error err = {0};
-    char path[1024], *essay = calloc(1, 60001);
+    static const char *const names[] = {"avg.txt"};
+    size_t len;
+    char *essay = small_essays(names, 1, 6000, &len);
     static const char said[] = " The special magic Berlin number is: 7391524.",
                       ask[] = "\n\nWhat is the special magic Berlin number?";
     if (reattn_model_load(getenv("REATTN_TEST_MODEL"), NULL, &model, &err)) fail_msg("%s", err.msg);
-    snprintf(path, sizeof path, "%s/avg.txt", getenv("REATTN_ESSAYS"));
-    FILE *f = fopen(path, "rb");
-    if (!f) fail_msg("cannot open %s", path);
-    size_t len = fread(essay, 1, 6000, f);
-    fclose(f);
     int32_t *text = calloc(len, sizeof *text);
     assert_true(reattn_tokenize(model, essay, len, true, false, text, (int64_t)len, &err) >= HAY);
     needle = 150;

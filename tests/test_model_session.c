@@ -1,69 +1,31 @@
 /* test_model_session.c - sessions on the real small model: restore, threads, limits, cancel, recall. */
-#include "test_util.h"
-
 #include "base/base.h"
-#include "reattn/reattn.h"
+#include "small_model.h"
 
-static reattn_model *model;
-static int n_vocab;
-static int32_t *text; /* tokens of essays */
-static int64_t n_text;
-
-static char *read_essays(size_t *len)
-{
-    static const char *const names[] = {"addiction.txt", "aord.txt", "avg.txt"};
-    char *all = calloc(1, 200000);
-    *len = 0;
-    for (int i = 0; i < 3; i++) {
-        char path[1024];
-        snprintf(path, sizeof path, "%s/%s", getenv("REATTN_ESSAYS"), names[i]);
-        FILE *f = fopen(path, "rb");
-        if (!f) fail_msg("cannot open %s", path);
-        *len += fread(all + *len, 1, 60000, f);
-        fclose(f);
-    }
-    return all;
-}
+static small_model m;
 
 static int setup(void **unused)
 {
+    static const char *const names[] = {"addiction.txt", "aord.txt", "avg.txt"};
     (void)unused;
-    reattn_error err = {0};
-    reattn_model_info info;
-    size_t len;
-    if (reattn_model_load(getenv("REATTN_TEST_MODEL"), NULL, &model, &err)) fail_msg("%s", err.msg);
-    reattn_model_get_info(model, &info);
-    n_vocab = info.n_vocab;
-    char *essays = read_essays(&len);
-    text = calloc(len, sizeof *text);
-    n_text = reattn_tokenize(model, essays, len, true, false, text, (int64_t)len, &err);
-    assert_true(n_text > 4000);
-    free(essays);
+    m = small_open(names, 3);
+    assert_true(m.n_text > 4000);
     return 0;
 }
 
 static int teardown(void **unused)
 {
     (void)unused;
-    free(text);
-    reattn_model_free(model);
+    small_close(&m);
     return 0;
 }
 
-/* A small scope, so that a text of some hundred tokens is long. */
 static reattn_session *open_session(int n_threads)
 {
     reattn_error err = {0};
     reattn_session *s;
-    reattn_session_params p = reattn_session_params_default();
-    p.keep = 8;
-    p.local = 96;
-    p.chunk = 64;
-    p.tail = 16;
-    p.recall_span = 8;
-    p.recall_max = 10;
-    p.n_threads = n_threads;
-    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    const reattn_session_params p = small_scope(n_threads);
+    if (reattn_session_create(m.model, &p, &s, &err)) fail_msg("%s", err.msg);
     return s;
 }
 
@@ -77,9 +39,9 @@ static void prompt(reattn_session *s, const int32_t *tokens, int64_t n)
 static float *run_on(reattn_session *s)
 {
     reattn_error err = {0};
-    float *out = test_floats(4 * (int64_t)n_vocab);
+    float *out = test_floats(4 * (int64_t)m.n_vocab);
     for (int i = 0;; i++) {
-        memcpy(out + (int64_t)i * n_vocab, reattn_session_logits(s), (size_t)n_vocab * sizeof *out);
+        memcpy(out + (int64_t)i * m.n_vocab, reattn_session_logits(s), (size_t)m.n_vocab * sizeof *out);
         if (i == 3) return out;
         if (reattn_session_decode(s, 1000 + i, &err)) fail_msg("%s", err.msg);
     }
@@ -87,7 +49,7 @@ static float *run_on(reattn_session *s)
 
 static void expect_same(const float *a, const float *b)
 {
-    assert_memory_equal(a, b, 4 * (size_t)n_vocab * sizeof *a);
+    assert_memory_equal(a, b, 4 * (size_t)m.n_vocab * sizeof *a);
 }
 
 static void restore_gives_the_same_bits(void **unused)
@@ -95,7 +57,7 @@ static void restore_gives_the_same_bits(void **unused)
     (void)unused;
     reattn_error err = {0};
     reattn_session *s = open_session(1);
-    prompt(s, text, 500);
+    prompt(s, m.text, 500);
     float *whole = run_on(s);
     /* 500 tokens: 7 chunks of 64, a piece up to 484, the tail. */
     assert_int_equal(reattn_session_anchor(s, INT64_MAX), 448);
@@ -104,19 +66,19 @@ static void restore_gives_the_same_bits(void **unused)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(reattn_session_rewind(s, from[i], &err), 0);
         assert_null(reattn_session_logits(s));
-        prompt(s, text + from[i], 500 - from[i]);
+        prompt(s, m.text + from[i], 500 - from[i]);
         float *again = run_on(s);
         expect_same(again, whole);
         free(again);
     }
     /* A saved prefix of another text that shares its first chunks. */
     assert_int_equal(reattn_session_rewind(s, 0, &err), 0);
-    prompt(s, text, 300);
-    prompt(s, text + 2000, 150);
+    prompt(s, m.text, 300);
+    prompt(s, m.text + 2000, 150);
     int64_t anchor = reattn_session_anchor(s, 300);
     assert_int_equal(anchor, 256);
     assert_int_equal(reattn_session_rewind(s, anchor, &err), 0);
-    prompt(s, text + anchor, 500 - anchor);
+    prompt(s, m.text + anchor, 500 - anchor);
     float *other = run_on(s);
     expect_same(other, whole);
     free(other);
@@ -130,7 +92,7 @@ static void threads_give_the_same_bits(void **unused)
     float *out[2];
     for (int i = 0; i < 2; i++) {
         reattn_session *s = open_session(i + 1);
-        prompt(s, text, 400);
+        prompt(s, m.text, 400);
         out[i] = run_on(s);
         reattn_session_free(s);
     }
@@ -149,15 +111,15 @@ static void memory_limit_in_mid_prefill(void **unused)
     p.n_threads = 1;
     p.chunk = 128;
     p.local = 256;
-    assert_int_equal(reattn_session_memory(model, &p, 1024, &memory, &err), 0); /* one page */
+    assert_int_equal(reattn_session_memory(m.model, &p, 1024, &memory, &err), 0); /* one page */
     p.mem_limit = (int64_t)memory.store_bytes;
-    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
-    assert_int_equal(reattn_session_prompt(s, text, 1300, NULL, NULL, &err), REATTN_E_LIMIT);
+    if (reattn_session_create(m.model, &p, &s, &err)) fail_msg("%s", err.msg);
+    assert_int_equal(reattn_session_prompt(s, m.text, 1300, NULL, NULL, &err), REATTN_E_LIMIT);
     assert_non_null(strstr(err.msg, "MiB"));
     assert_int_equal(reattn_session_length(s), 1024);
     /* Nothing is lost: what fits goes on. */
     assert_int_equal(reattn_session_rewind(s, 896, &err), 0);
-    prompt(s, text + 896, 100);
+    prompt(s, m.text + 896, 100);
     assert_non_null(reattn_session_logits(s));
     assert_int_equal(reattn_session_decode(s, 5, &err), 0);
     assert_int_equal(reattn_session_length(s), 997);
@@ -165,8 +127,8 @@ static void memory_limit_in_mid_prefill(void **unused)
 
     p.mem_limit = 0;
     p.ctx_limit = 200;
-    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
-    assert_int_equal(reattn_session_prompt(s, text, 201, NULL, NULL, &err), REATTN_E_LIMIT);
+    if (reattn_session_create(m.model, &p, &s, &err)) fail_msg("%s", err.msg);
+    assert_int_equal(reattn_session_prompt(s, m.text, 201, NULL, NULL, &err), REATTN_E_LIMIT);
     assert_int_equal(reattn_session_length(s), 0);
     reattn_session_free(s);
 }
@@ -184,13 +146,13 @@ static void cancel_keeps_whole_chunks(void **unused)
     reattn_error err = {0};
     int calls = 0;
     reattn_session *s = open_session(1);
-    assert_int_equal(reattn_session_prompt(s, text, 500, stop_at_192, &calls, &err), REATTN_E_CANCELLED);
+    assert_int_equal(reattn_session_prompt(s, m.text, 500, stop_at_192, &calls, &err), REATTN_E_CANCELLED);
     assert_int_equal(calls, 3);
     assert_int_equal(reattn_session_length(s), 192);
-    prompt(s, text + 192, 308);
+    prompt(s, m.text + 192, 308);
     float *resumed = run_on(s);
     assert_int_equal(reattn_session_rewind(s, 0, &err), 0);
-    prompt(s, text, 500);
+    prompt(s, m.text, 500);
     float *whole = run_on(s);
     expect_same(resumed, whole);
     free(resumed);
@@ -203,9 +165,9 @@ static void bad_calls(void **unused)
     (void)unused;
     reattn_error err = {0};
     reattn_session *s = open_session(1);
-    const int32_t bad = -1, beyond = n_vocab;
+    const int32_t bad = -1, beyond = m.n_vocab;
     assert_null(reattn_session_logits(s));
-    assert_int_equal(reattn_session_prompt(s, text, 0, NULL, NULL, &err), REATTN_E_ARG);
+    assert_int_equal(reattn_session_prompt(s, m.text, 0, NULL, NULL, &err), REATTN_E_ARG);
     assert_int_equal(reattn_session_prompt(s, &bad, 1, NULL, NULL, &err), REATTN_E_ARG);
     assert_int_equal(reattn_session_decode(s, beyond, &err), REATTN_E_ARG);
     assert_int_equal(reattn_session_rewind(s, 1, &err), REATTN_E_ARG);
@@ -214,12 +176,12 @@ static void bad_calls(void **unused)
     reattn_session_params p = reattn_session_params_default();
     p.local = 100;
     p.local_per = REATTN_LOCAL_PER_STEP; /* a chunk must see itself */
-    assert_int_equal(reattn_session_create(model, &p, &s, &err), REATTN_E_ARG);
+    assert_int_equal(reattn_session_create(m.model, &p, &s, &err), REATTN_E_ARG);
     assert_non_null(strstr(err.msg, "100"));
     assert_non_null(strstr(err.msg, "512"));
     p = reattn_session_params_default();
     p.recall_max = 300;
-    assert_int_equal(reattn_session_create(model, &p, &s, &err), REATTN_E_ARG);
+    assert_int_equal(reattn_session_create(m.model, &p, &s, &err), REATTN_E_ARG);
     assert_non_null(strstr(err.msg, "8192"));
 }
 
@@ -235,23 +197,22 @@ static bool finds_needle(const char *policy, double depth)
     int32_t *tokens = calloc(HAY + 200, sizeof *tokens);
     int64_t at = (int64_t)(HAY * depth), n = at;
     char piece[64], answer[512] = "";
-    memcpy(tokens, text, (size_t)at * sizeof *tokens);
-    n += reattn_tokenize(model, needle, strlen(needle), false, false, tokens + n, 100, &err);
-    memcpy(tokens + n, text + at, (size_t)(HAY - at) * sizeof *tokens);
+    memcpy(tokens, m.text, (size_t)at * sizeof *tokens);
+    n += reattn_tokenize(m.model, needle, strlen(needle), false, false, tokens + n, 100, &err);
+    memcpy(tokens + n, m.text + at, (size_t)(HAY - at) * sizeof *tokens);
     n += HAY - at;
-    n += reattn_tokenize(model, ask, strlen(ask), false, false, tokens + n, 100, &err);
+    n += reattn_tokenize(m.model, ask, strlen(ask), false, false, tokens + n, 100, &err);
     snprintf(p.policy, sizeof p.policy, "%s", policy);
     p.local = 512; /* the scope: 32 + 20 * 32 + 512 = 1184 of 2650 tokens */
     p.chunk = 256;
     p.recall_max = 20;
     p.n_threads = 2;
-    if (reattn_session_create(model, &p, &s, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_create(m.model, &p, &s, &err)) fail_msg("%s", err.msg);
     prompt(s, tokens, n);
     for (int i = 0; i < 9; i++) {
         const float *logits = reattn_session_logits(s);
-        int32_t best = 0;
-        for (int32_t t = 1; t < n_vocab; t++) best = logits[t] > logits[best] ? t : best;
-        int len = reattn_token_bytes(model, best, false, piece, sizeof piece - 1);
+        const int32_t best = small_likeliest(logits, m.n_vocab);
+        int len = reattn_token_bytes(m.model, best, false, piece, sizeof piece - 1);
         piece[len] = 0;
         strcat(answer, piece);
         if (reattn_session_decode(s, best, &err)) fail_msg("%s", err.msg);
