@@ -20,7 +20,8 @@ typedef struct bench_request {
     int64_t scope; /* attend: keys that a query sees, at most */
     int top_k;
     bool seeded; /* select: seeds, as decode has them */
-    const char *check; /* select: every query of every layer against the law at these CPU levels, "all" or "avx2,..."; NULL: no */
+    const char *check; /* select: every query of every layer against the law at these CPU levels, "all" or "avx2,...";
+                          NULL: no */
     const char *dump;  /* select: a file for keys and queries (bench/dump.h), those of the last line; NULL: none */
     bool cuda; /* on the CUDA device */
     int repeats, n_threads;

@@ -18,7 +18,8 @@
 #include "roof.h"
 #include "scope.h"
 
-/* Far above rounding in f32, or, for split keys, twice that of a weight to half precision; far below any other mistake. */
+/* Far above rounding in f32, or, for split keys, twice that of a weight to half precision; far below any other
+ * mistake. */
 static double tolerance_of(const char *type)
 {
     return strncmp(type, "split", 5) == 0 ? 0x1p-10 : 1e-4;
@@ -47,7 +48,7 @@ typedef struct bench {
     float *q, *out;      /* [n_layer][T][H][D], [T][H][Dv] */
     reattn__plan *plans; /* [n_layer] */
     reattn_span *spans;  /* [n_layer][BENCH_SPANS] */
-    reattn__turned *turned; /* [n_layer] rotated keys, kept from call to call as a session keeps them from step to step */
+    reattn__turned *turned; /* [n_layer] rotated keys, kept from call to call as a session keeps them */
     reattn__buffer work[REATTN__ATTEND_BUFFERS];
 } bench;
 

@@ -140,8 +140,10 @@ int bench_check_select(const bench_check *c, reattn_error *err)
     for (int i = 0; i < N; i++) {
         if (!use_level(c, levels[i])) continue;
         n_used++;
-        fprintf(stderr, "check: %-6s %" PRId64 " pairs of query and head over %" PRId64 " keys, %" PRId64 " differ from the law\n", levels[i],
-               c->n_layer * c->T * s->H, c->keys, differ[i]);
+        fprintf(stderr,
+                "check: %-6s %" PRId64 " pairs of query and head over %" PRId64 " keys, %" PRId64
+                " differ from the law\n",
+                levels[i], c->n_layer * c->T * s->H, c->keys, differ[i]);
         all += differ[i];
     }
     reattn__cpu_force_level(NULL);

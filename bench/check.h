@@ -14,8 +14,8 @@ typedef struct bench_check {
     const char *levels; /* "all", or names separated by commas */
 } bench_check;
 
-/* Writes a line a level on standard error: (query, head) pairs, and how many differ in a position or in a bit of a score.
- * Errors: E_INTERNAL if any differs, E_NOMEM. */
+/* Writes a line a level on standard error: (query, head) pairs, and how many differ in a position or in a bit of a
+ * score. Errors: E_INTERNAL if any differs, E_NOMEM. */
 int bench_check_select(const bench_check *check, reattn_error *err);
 
 #endif

@@ -150,7 +150,8 @@ static void print_text(const facts *f)
         load_bytes_text(d->bytes_per_1000, bytes, sizeof bytes);
         load_bytes_text(d->fixed_bytes, fixed, sizeof fixed);
         load_bytes_text(d->free_bytes, unused, sizeof unused);
-        printf("on GPU %d, for the %d layers that attend there: %s per 1000 tokens%s%s; %lld tokens fit in %s, less what a "
+        printf("on GPU %d, for the %d layers that attend there: %s per 1000 tokens%s%s; %lld tokens fit in %s, less "
+               "what a "
                "step takes\n",
                d->device, d->n_layer, bytes, d->fixed_bytes ? " and " : "", d->fixed_bytes ? fixed : "",
                (long long)fits_device(d), unused);
@@ -198,14 +199,14 @@ static int print_json(const facts *f)
         "n_head_kv", m->n_head_kv, "head_dim_k", m->head_dim_k, "head_dim_v", m->head_dim_v, "n_ctx_train",
         m->n_ctx_train, "n_vocab", m->n_vocab, "n_embd", m->n_embd, "n_params", (json_int_t)m->n_params, "file_bytes",
         (json_int_t)m->file_bytes, "native_only", f->native_only ? f->reason : NULL);
-    json_t *object = json_pack(
-        "{s:o, s:o, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:I, s:I, s:I, s:s, s:i}", "model", model, "rope", rope,
-        "policy", p->policy, "scope", "keep", (json_int_t)p->keep, "recall_max", (json_int_t)p->recall_max,
-        "recall_span", (json_int_t)p->recall_span, "local", (json_int_t)p->local, "total",
-        (json_int_t)(p->keep + p->recall_max * p->recall_span + p->local), "chunk", (json_int_t)p->chunk, "tail",
-        (json_int_t)p->tail, "stores", stores, "scratch_bytes", (json_int_t)f->scratch_bytes, "free_bytes",
-        (json_int_t)f->free_bytes, "device_bytes_per_1000", (json_int_t)f->device_bytes_per_1000, "cpu_level",
-        reattn_cpu_level(), "threads", p->n_threads);
+    json_t *object =
+        json_pack("{s:o, s:o, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:I, s:I, s:I, s:s, s:i}", "model",
+                  model, "rope", rope, "policy", p->policy, "scope", "keep", (json_int_t)p->keep, "recall_max",
+                  (json_int_t)p->recall_max, "recall_span", (json_int_t)p->recall_span, "local", (json_int_t)p->local,
+                  "total", (json_int_t)(p->keep + p->recall_max * p->recall_span + p->local), "chunk",
+                  (json_int_t)p->chunk, "tail", (json_int_t)p->tail, "stores", stores, "scratch_bytes",
+                  (json_int_t)f->scratch_bytes, "free_bytes", (json_int_t)f->free_bytes, "device_bytes_per_1000",
+                  (json_int_t)f->device_bytes_per_1000, "cpu_level", reattn_cpu_level(), "threads", p->n_threads);
     if (object && f->n_devices)
         json_object_set_new(object, "devices", json_devices(f));
     int failed = !object || json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) || putchar('\n') == EOF;

@@ -97,8 +97,8 @@ static json_t *number(double x)
 static json_t *json_time(const bench_row *row, step step)
 {
     const bench_time *t = time_of(row, step);
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "total_ms", t->total, "select_ms", t->select, "attend_ms", t->attend,
-                     "append_ms", t->append, "device_ms", t->device, "model_ms", model_ms(row, step));
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "total_ms", t->total, "select_ms", t->select, "attend_ms",
+                     t->attend, "append_ms", t->append, "device_ms", t->device, "model_ms", model_ms(row, step));
 }
 
 static int print_json(const bench_report *r)

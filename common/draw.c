@@ -96,8 +96,9 @@ enum { LINE_COLORS = 8 };
 color draw_line_color(int i)
 {
     /* They also differ for those who see few colours (Okabe and Ito). */
-    static const color colors[LINE_COLORS] = {{0.84, 0.37, 0.00}, {0.00, 0.45, 0.70}, {0.00, 0.62, 0.45}, {0.80, 0.47, 0.65},
-                                              {0.34, 0.71, 0.91}, {0.90, 0.62, 0.00}, {0.35, 0.35, 0.35}, {0.60, 0.55, 0.10}};
+    static const color colors[LINE_COLORS] = {{0.84, 0.37, 0.00}, {0.00, 0.45, 0.70}, {0.00, 0.62, 0.45},
+                                              {0.80, 0.47, 0.65}, {0.34, 0.71, 0.91}, {0.90, 0.62, 0.00},
+                                              {0.35, 0.35, 0.35}, {0.60, 0.55, 0.10}};
     return colors[i % LINE_COLORS];
 }
 

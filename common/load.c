@@ -146,8 +146,8 @@ void load_scope_text(const reattn_session_params *p, char *buf, size_t cap)
         return;
     }
     if (!strcmp(p->policy, "reattention") || !strcmp(p->policy, "infllm")) {
-        snprintf(buf, cap, "scope %lld + %lld x %lld + %lld = %lld of %lld", (long long)p->keep, (long long)p->recall_max,
-                 (long long)p->recall_span, (long long)p->local,
+        snprintf(buf, cap, "scope %lld + %lld x %lld + %lld = %lld of %lld", (long long)p->keep,
+                 (long long)p->recall_max, (long long)p->recall_span, (long long)p->local,
                  (long long)(p->keep + p->recall_max * p->recall_span + p->local), trained);
         return;
     }

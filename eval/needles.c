@@ -8,22 +8,22 @@
 #include "random.h"
 
 /* A key is "THING number of the KIND OWNER", e.g. "serial number of the bronze elephant". Small models mix up needles
- * that differ in one word; up to PARTS needles differ in three. And they answer "permit of the stolen statue" with words:
- * a key must call for a number. */
+ * that differ in one word; up to PARTS needles differ in three. And they answer "permit of the stolen statue" with
+ * words: a key must call for a number. */
 enum { PARTS = 26, KEYS = PARTS * PARTS };
 
-static const char *const things[PARTS] = {"serial",   "phone",    "license", "catalog",  "ticket",   "account", "model",
-                                          "order",    "badge",    "permit",  "patent",   "invoice",  "tracking", "insurance",
-                                          "batch",    "case",     "locker",  "flight",   "passport", "membership",
-                                          "contract", "customer", "tax",     "shipping", "registration", "warranty"};
+static const char *const things[PARTS] = {
+    "serial",   "phone",      "license",  "catalog",  "ticket",    "account",  "model",        "order",   "badge",
+    "permit",   "patent",     "invoice",  "tracking", "insurance", "batch",    "case",         "locker",  "flight",
+    "passport", "membership", "contract", "customer", "tax",       "shipping", "registration", "warranty"};
 static const char *const kinds[PARTS] = {"green",  "broken",   "marble",  "bronze",  "hidden", "ancient", "frozen",
                                          "wooden", "silent",   "royal",   "flying",  "muddy",  "purple",  "plastic",
                                          "haunted", "electric", "golden", "stolen",  "tiny",   "square",  "velvet",
                                          "rusty",  "crystal",  "striped", "foreign", "crooked"};
-static const char *const owners[PARTS] = {"laptop", "tower",   "elephant",  "bakery",  "safe",       "violin", "submarine",
-                                          "painting", "radio", "castle",    "penguin", "bridge",     "carpet", "telescope",
-                                          "tractor", "lighthouse", "piano", "statue",  "garden",     "bicycle", "umbrella",
-                                          "engine", "helmet",  "mirror",    "wagon",   "candle"};
+static const char *const owners[PARTS] = {
+    "laptop", "tower",   "elephant", "bakery", "safe",      "violin",  "submarine",  "painting", "radio",
+    "castle", "penguin", "bridge",   "carpet", "telescope", "tractor", "lighthouse", "piano",    "statue",
+    "garden", "bicycle", "umbrella", "engine", "helmet",    "mirror",  "wagon",      "candle"};
 
 int needles_draw(int64_t seed, const numbers *depths, needle **out)
 {
@@ -41,8 +41,8 @@ int needles_draw(int64_t seed, const numbers *depths, needle **out)
         bool taken = true;
         one->depth = depths->v[i];
         /* The owners shift from round to round, so that no two keys have both kind and owner in common. */
-        snprintf(one->key, sizeof one->key, "%s number of the %s %s", things[order[0][i % PARTS]], kinds[order[1][i % PARTS]],
-                 owners[order[2][(i + i / PARTS) % PARTS]]);
+        snprintf(one->key, sizeof one->key, "%s number of the %s %s", things[order[0][i % PARTS]],
+                 kinds[order[1][i % PARTS]], owners[order[2][(i + i / PARTS) % PARTS]]);
         while (taken) {
             snprintf(one->value, sizeof one->value, "%lld", (long long)(1000000 + rng_below(&values, 9000000)));
             taken = false;

@@ -13,7 +13,8 @@ static int check_shape(const char *what, int64_t T, int64_t M, int H, int Hk, in
         return reattn__fail(err, REATTN_E_ARG, "%s: T %lld and the number of keys %lld must not be negative", what,
                             (long long)T, (long long)M);
     if (H < 1 || H > HEADS_MAX || Hk < 1 || H % Hk)
-        return reattn__fail(err, REATTN_E_ARG, "%s: H %d must be 1 .. %d and a multiple of Hk %d", what, H, HEADS_MAX, Hk);
+        return reattn__fail(err, REATTN_E_ARG, "%s: H %d must be 1 .. %d and a multiple of Hk %d", what, H, HEADS_MAX,
+                            Hk);
     if (D < 1 || D > HEAD_DIM_MAX || Dv < 1 || Dv > HEAD_DIM_MAX)
         return reattn__fail(err, REATTN_E_ARG, "%s: head sizes %d and %d must be 1 .. %d", what, D, Dv, HEAD_DIM_MAX);
     if (n_threads < 1 || n_threads > THREADS_MAX)
@@ -24,7 +25,8 @@ static int check_shape(const char *what, int64_t T, int64_t M, int H, int Hk, in
 static int check_finite(const char *what, const char *name, const float *x, int64_t n, reattn_error *err)
 {
     if (n > 0 && !x) return reattn__fail(err, REATTN_E_ARG, "%s: %s is NULL", what, name);
-    if (!reattn__all_finite(x, n)) return reattn__fail(err, REATTN_E_NAN, "%s: %s holds a NaN or an infinity", what, name);
+    if (!reattn__all_finite(x, n))
+        return reattn__fail(err, REATTN_E_NAN, "%s: %s holds a NaN or an infinity", what, name);
     return REATTN_OK;
 }
 

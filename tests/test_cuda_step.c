@@ -1,7 +1,7 @@
 /* A layer's whole step on a CUDA device: plans equal those of the CPU's policies over the same stored values, exactly;
- * attention is near the scalar law, at most twice as far as a plain version in 16 bits; with keys and values on the host the
- * same bits come out. Skipped (77) without a CUDA build or without a device. REATTN_TEST_CASES sets how many random
- * sessions. */
+ * attention is near the scalar law, at most twice as far as a plain version in 16 bits; with keys and values on the
+ * host the same bits come out. Skipped (77) without a CUDA build or without a device. REATTN_TEST_CASES sets how many
+ * random sessions. */
 #include "test_util.h"
 
 #ifndef REATTN_HAVE_CUDA
@@ -270,7 +270,8 @@ static void check_attention(world *w, test_rng *rng, int64_t T, const float *out
     w->rows += c.count * w->layer.H;
 }
 
-/* The same step with keys and values on the host: the same plan and the same bits; raw [bytes] is what the other gave. */
+/* The same step with keys and values on the host: the same plan and the same bits; raw [bytes] is what the other
+ * gave. */
 static void step_far(const world *w, const reattn__cuda_step_args *step, const float *raw, size_t bytes)
 {
     reattn_error err = {0, ""};

@@ -12,7 +12,8 @@
 #include "test_util.h"
 
 static const char marks[] = "\n:\"'.,?!{}";
-static const char *const classes[] = {"Food", "Sport", "Food and drink", "a person", "person", "Number of something", "Number"};
+static const char *const classes[] = {"Food",  "Sport", "Food and drink", "a person", "person", "Number of something",
+                                      "Number"};
 
 static double value_of(const char *metric, const char *a, const char *e)
 {
@@ -54,7 +55,8 @@ static void golden_values(void **unused)
         json_t *c = json_loads(line, 0, NULL);
         assert_non_null(c);
         const char *metric = json_string_value(json_object_get(c, "metric"));
-        const char *a = json_string_value(json_object_get(c, "answer")), *e = json_string_value(json_object_get(c, "expected"));
+        const char *a = json_string_value(json_object_get(c, "answer")),
+                   *e = json_string_value(json_object_get(c, "expected"));
         double want = json_number_value(json_object_get(c, "value")), got = value_of(metric, a, e);
         if (!(fabs(got - want) < 1e-6)) {
             printf("%s of '%s' and '%s': %g, expected %g\n", metric, a, e, got, want);

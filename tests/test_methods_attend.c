@@ -1,4 +1,5 @@
-/* test_methods_attend.c - every method's plans, executed at every CPU level on stores of every type, against the law. */
+/* test_methods_attend.c - every method's plans, executed at every CPU level on stores of every type, against the
+ * law. */
 #include "test_world.h"
 
 #include "cpu/ref.h"

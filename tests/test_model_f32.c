@@ -24,7 +24,8 @@ static reattn_session *open_session(reattn_model *model, const char *policy, int
 static void logits_of(reattn_session *s, const int32_t *tokens, int64_t n, int n_vocab, float *out)
 {
     reattn_error err = {0};
-    if (reattn_session_rewind(s, 0, &err) || reattn_session_prompt(s, tokens, n, NULL, NULL, &err)) fail_msg("%s", err.msg);
+    if (reattn_session_rewind(s, 0, &err) || reattn_session_prompt(s, tokens, n, NULL, NULL, &err))
+        fail_msg("%s", err.msg);
     memcpy(out, reattn_session_logits(s), (size_t)n_vocab * sizeof *out);
 }
 
@@ -61,7 +62,8 @@ static void full_is_native(void **unused)
     assert_true(read_text(model, text, 30000) > 5000);
 
     reattn_session *native = open_session(model, "native", REATTN_F32), *full = open_session(model, "full", REATTN_F32);
-    reattn_session *native_16 = open_session(model, "native", REATTN_F16), *full_16 = open_session(model, "full", REATTN_F16);
+    reattn_session *native_16 = open_session(model, "native", REATTN_F16),
+                   *full_16 = open_session(model, "full", REATTN_F16);
     float *a = test_floats(info.n_vocab), *b = test_floats(info.n_vocab);
     double sum_ours = 0, sum_theirs = 0;
     for (int i = 0; i < PROMPTS; i++) {
@@ -78,8 +80,8 @@ static void full_is_native(void **unused)
         double ours = test_difference(b, a, info.n_vocab);
         logits_of(native_16, tokens, LENGTHS[i], info.n_vocab, b);
         double theirs = test_difference(b, a, info.n_vocab);
-        printf("%5d tokens, from native f32: full f32 %.1e, full f16 %.1e, native f16 %.1e\n", (int)LENGTHS[i], exact, ours,
-               theirs);
+        printf("%5d tokens, from native f32: full f32 %.1e, full f16 %.1e, native f16 %.1e\n", (int)LENGTHS[i], exact,
+               ours, theirs);
         assert_true(exact <= 1e-5);
         sum_ours += ours;
         sum_theirs += theirs;

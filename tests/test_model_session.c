@@ -185,7 +185,8 @@ static void bad_calls(void **unused)
     assert_non_null(strstr(err.msg, "8192"));
 }
 
-/* A needle far outside a short scope: with recall the number comes out, with the same scope and no recall it does not. */
+/* A needle far outside a short scope: with recall the number comes out, with the same scope and no recall it does
+ * not. */
 static bool finds_needle(const char *policy, double depth)
 {
     reattn_error err = {0};
@@ -193,7 +194,8 @@ static bool finds_needle(const char *policy, double depth)
     reattn_session_params p = reattn_session_params_default();
     enum { HAY = 2600 };
     static const char needle[] = " The special magic Berlin number is: 7391524.";
-    static const char ask[] = "\n\nQuestion: What is the special magic Berlin number?\nAnswer: The special magic Berlin number is:";
+    static const char ask[] =
+        "\n\nQuestion: What is the special magic Berlin number?\nAnswer: The special magic Berlin number is:";
     int32_t *tokens = calloc(HAY + 200, sizeof *tokens);
     int64_t at = (int64_t)(HAY * depth), n = at;
     char piece[64], answer[512] = "";

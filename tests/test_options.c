@@ -89,6 +89,7 @@ static void automatic(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(presets), cmocka_unit_test(automatic)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(defaults), cmocka_unit_test(presets),
+                                       cmocka_unit_test(automatic)};
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);
 }

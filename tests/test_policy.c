@@ -20,7 +20,8 @@ static void check_sane(const world *w, int64_t T)
                 seen += count[j];
             }
             assert_int_equal(count[w->n - T + t], 1);
-            for (int64_t j = 0; j < w->params.local && j <= w->n - T + t && w->params.local_per == REATTN_LOCAL_PER_QUERY; j++)
+            for (int64_t j = 0;
+                 j < w->params.local && j <= w->n - T + t && w->params.local_per == REATTN_LOCAL_PER_QUERY; j++)
                 assert_int_equal(count[w->n - T + t - j], 1); /* its own last tokens */
             assert_int_equal(reattn__plan_distances(&w->plan.lists[i], w->n - T, t, distance, w->n), seen);
             assert_int_equal(distance[seen - 1], 0);
@@ -38,9 +39,16 @@ static void check_law(const world *w, int64_t T, int64_t n_query)
 {
     const reattn_session_params *p = &w->params;
     const reattn__layer *l = &w->layer;
-    reattn__ref_rule rule = {p->keep, reattn__last_tokens(p, T), (int)p->recall_k, p->recall_span, p->recall_max, p->recall_per_head,
-                             (reattn_vote)p->recall_vote, (reattn_recall_type)p->recall_type,
-                             (reattn_positions)p->positions, p->recall_from};
+    reattn__ref_rule rule = {p->keep,
+                             reattn__last_tokens(p, T),
+                             (int)p->recall_k,
+                             p->recall_span,
+                             p->recall_max,
+                             p->recall_per_head,
+                             (reattn_vote)p->recall_vote,
+                             (reattn_recall_type)p->recall_type,
+                             (reattn_positions)p->positions,
+                             p->recall_from};
     reattn__ref_layer layer = {w->n, T, n_query, l->H, l->Hk, l->D, l->Dv, w->q + (w->n - n_query) * l->H * l->D,
                                w->k, w->v, l->kq_scale};
     reattn__ref_plan law;
@@ -48,7 +56,8 @@ static void check_law(const world *w, int64_t T, int64_t n_query)
     for (int i = 0; i < law.n_set; i++) {
         const reattn__run_list *mine = &w->plan.lists[w->plan.n_list == 1 ? 0 : i];
         assert_int_equal(mine->n, law.set[i].n_run);
-        for (int64_t r = 0; r < mine->n; r++) assert_memory_equal(&mine->runs[r], &law.set[i].runs[r], sizeof(reattn_run));
+        for (int64_t r = 0; r < mine->n; r++)
+            assert_memory_equal(&mine->runs[r], &law.set[i].runs[r], sizeof(reattn_run));
     }
     reattn__ref_plan_free(&law);
 }
@@ -91,8 +100,8 @@ static double naive_error(const world *w, int64_t T, int head, const reattn__run
 }
 
 /* What a step attends to, read from the store, against the law's output: at every level, for many queries and few. From
- * f32 and f16 keys the sums are f32's; from split keys they are 16-bit integers', which may miss the law by twice as much
- * as halves do (root mean square over all outputs so far). */
+ * f32 and f16 keys the sums are f32's; from split keys they are 16-bit integers', which may miss the law by twice as
+ * much as halves do (root mean square over all outputs so far). */
 static void check_attention(world *w, int64_t T, double errors[2])
 {
     const reattn__layer *l = &w->layer;
@@ -107,9 +116,19 @@ static void check_attention(world *w, int64_t T, double errors[2])
         reattn__rope_table rope = {.rope = l->rope};
         reattn__buffer work[REATTN__ATTEND_BUFFERS] = {{0}};
         reattn__attend_args args = {
-            .q = q, .T = T, .q_first = w->n - T, .H = l->H,
-            .src = {.store = w->store, .layer = WORLD_LAYER, .Hk = l->Hk, .D = l->D, .Dv = l->Dv}, .scale = l->kq_scale, .rope = &rope,
-            .turned = &w->turned, .lists = w->plan.lists, .n_list = w->plan.n_list, .n_threads = 2, .out = out, .work = work,
+            .q = q,
+            .T = T,
+            .q_first = w->n - T,
+            .H = l->H,
+            .src = {.store = w->store, .layer = WORLD_LAYER, .Hk = l->Hk, .D = l->D, .Dv = l->Dv},
+            .scale = l->kq_scale,
+            .rope = &rope,
+            .turned = &w->turned,
+            .lists = w->plan.lists,
+            .n_list = w->plan.n_list,
+            .n_threads = 2,
+            .out = out,
+            .work = work,
         };
         assert_int_equal(reattn__attend(&args, &err), 0);
         for (int head = 0; head < l->Hk; head++) {
@@ -163,10 +182,15 @@ static void plans_equal_the_law(void **unused)
         world w;
         static const int types[] = {REATTN_F32, REATTN_SPLIT, REATTN_F16, REATTN_SPLIT};
         int Hk = (int)test_int(&rng, 1, 3), g = (int)test_int(&rng, 1, 3);
-        world_open(&w, "reattention", types[round % 4], Hk * g, Hk, round % 3 == 0 ? 64 : round % 3 == 1 ? 8 : 36, 1000);
+        world_open(&w, "reattention", types[round % 4], Hk * g, Hk,
+                   round % 3 == 0   ? 64
+                   : round % 3 == 1 ? 8
+                                    : 36,
+                   1000);
         set_random(&w, &rng);
         world_start(&w, 8192);
-        for (int chunk = 0; chunk < (round % 5 ? 0 : 45); chunk++) world_step(&w, &rng, 16, false); /* some reach page 2 */
+        /* Some reach page 2. */
+        for (int chunk = 0; chunk < (round % 5 ? 0 : 45); chunk++) world_step(&w, &rng, 16, false);
         for (int chunk = 0; chunk < 9; chunk++) {
             int64_t T = test_int(&rng, 1, 16);
             world_step(&w, &rng, T, false);

@@ -1,5 +1,5 @@
-/* test_policy_bytes.c - what policies say that they take (bytes_for) against what they take: memory is counted around every
- * call of a policy, over texts of several lengths. */
+/* test_policy_bytes.c - what policies say that they take (bytes_for) against what they take: memory is counted around
+ * every call of a policy, over texts of several lengths. */
 #include "test_world.h"
 
 #include <malloc.h>

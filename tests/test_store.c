@@ -19,14 +19,17 @@ static void rows_come_back(void **unused)
     (void)unused;
     test_rng rng = {test_seed()};
     static const int types[] = {REATTN_F32, REATTN_F16, REATTN_Q8_0, REATTN_SPLIT};
-    /* Relative to the largest value of a block: exact, half an ulp of 11 bits, half a step of 1/127 plus the scale's, half
-     * a step of 1/16255 of what is left after the mean is subtracted (small here), with a scale up to 1/128 too large. */
+    /* Relative to the largest value of a block: exact, half an ulp of 11 bits, half a step of 1/127 plus the scale's,
+     * half a step of 1/16255 of what is left after the mean is subtracted (small here), with a scale up to 1/128 too
+     * large. */
     static const double tolerance[] = {0, 0x1p-11, 0.5 / 127 + 0x1p-11, 0.6 / 16255 * 1.5};
     for (int ty = 0; ty < 4; ty++) {
         reattn_error err = {0};
         reattn__store *s;
         enum { N = 700 };
-        assert_int_equal(reattn__store_create(LAYERS, 2, types[ty], types[ty] == REATTN_SPLIT ? REATTN_F16 : types[ty], 0, &s, &err), 0);
+        assert_int_equal(
+            reattn__store_create(LAYERS, 2, types[ty], types[ty] == REATTN_SPLIT ? REATTN_F16 : types[ty], 0, &s, &err),
+            0);
         float *k = calloc((size_t)N * 2 * 64, 4), *v = calloc((size_t)N * 2 * 64, 4), row[64];
         for (int l = 0; l < 2; l++) {
             const reattn__layer *L = &LAYERS[l];
@@ -161,7 +164,8 @@ static void split_keys_are_the_same_everywhere(void **unused)
     enum { N = 600, D = 64 };
     const reattn__layer layer = {2, 2, D, D, 1, {0}};
     static const char *const levels[] = {"scalar", "base", "avx2", "avx512", "neon"};
-    float *k = test_floats(N * 2 * D), *v = test_floats(N * 2 * D), *want = test_floats(N * D), *got = test_floats(N * D);
+    float *k = test_floats(N * 2 * D), *v = test_floats(N * 2 * D), *want = test_floats(N * D),
+          *got = test_floats(N * D);
     fill(&rng, k, v, N, &layer);
     for (int i = 0; i < N * 2 * D; i++) k[i] += (float)(i % D); /* a mean worth subtracting */
     reattn_error err = {0};
@@ -171,7 +175,8 @@ static void split_keys_are_the_same_everywhere(void **unused)
     assert_int_equal(reattn__store_reserve(s, N, &err), 0);
     assert_int_equal(reattn__store_reserve(t, N, &err), 0);
     assert_int_equal(reattn__store_append(s, 0, N, k, v, &err), 0);
-    for (int64_t at = 0; at < 400; at += 100) assert_int_equal(reattn__store_append(t, 0, 100, v + at * 2 * D, v, &err), 0);
+    for (int64_t at = 0; at < 400; at += 100)
+        assert_int_equal(reattn__store_append(t, 0, 100, v + at * 2 * D, v, &err), 0);
     reattn__store_truncate(t, 0);
     assert_int_equal(reattn__store_reserve(t, N, &err), 0);
     for (int64_t at = 0; at < N; at++) assert_int_equal(reattn__store_append(t, 0, 1, k + at * 2 * D, v, &err), 0);
@@ -196,8 +201,8 @@ static void split_keys_are_the_same_everywhere(void **unused)
     free(got);
 }
 
-/* Keeping some tokens of each head: they have the bits they had, in order, in few pages; and go on growing, dropped from
- * again and again. The same at every level, for every type, and in the planes that a scan reads. */
+/* Keeping some tokens of each head: they have the bits they had, in order, in few pages; and go on growing, dropped
+ * from again and again. The same at every level, for every type, and in the planes that a scan reads. */
 static void what_is_kept_keeps_its_bits(void **unused)
 {
     (void)unused;
@@ -208,7 +213,8 @@ static void what_is_kept_keeps_its_bits(void **unused)
     const reattn__layer layer = {HEADS, HEADS, D, Dv, 1, {0}};
     float *k = test_floats(MOST * HEADS * D), *v = test_floats(MOST * HEADS * Dv);
     /* What each head holds, as it was read after it was stored. */
-    float *held_k = test_floats(HEADS * MOST * D), *held_v = test_floats(HEADS * MOST * Dv), *row = test_floats(MOST * D);
+    float *held_k = test_floats(HEADS * MOST * D), *held_v = test_floats(HEADS * MOST * Dv),
+          *row = test_floats(MOST * D);
     for (int ty = 0; ty < 5 * TEST_N_LEVEL; ty++) {
         if (!test_use_level(ty / 5)) continue;
         reattn_error err = {0};

@@ -48,10 +48,12 @@ static void precise_logits_of(reattn_model *model, float *out, int n_vocab)
     reattn__native *native;
     int32_t tokens[PROMPT];
     for (int i = 0; i < PROMPT; i++) tokens[i] = 10 + (i * 37 + i * i) % 200;
-    if (reattn__native_create(model, 512, PROMPT, REATTN_F32, REATTN_F32, REATTN_FLASH_OFF, 1, &native, &err)) fail_msg("%s", err.msg);
+    if (reattn__native_create(model, 512, PROMPT, REATTN_F32, REATTN_F32, REATTN_FLASH_OFF, 1, &native, &err))
+        fail_msg("%s", err.msg);
     if (reattn__native_run(native, tokens, PROMPT, 1, &err)) fail_msg("%s", err.msg);
     for (int i = 0;; i++) {
-        memcpy(out + (int64_t)i * n_vocab, reattn__native_logits(native, i ? 0 : PROMPT - 1), (size_t)n_vocab * sizeof *out);
+        memcpy(out + (int64_t)i * n_vocab, reattn__native_logits(native, i ? 0 : PROMPT - 1),
+               (size_t)n_vocab * sizeof *out);
         if (i == STEPS) break;
         if (reattn__native_run(native, &(int32_t){20 + i}, 1, 1, &err)) fail_msg("%s", err.msg);
     }
@@ -203,7 +205,8 @@ static void memory_of_whole_texts(void **unused)
     reattn_model_free(model);
 }
 
-/* Bytes that a session has taken beside keys and values, as far as its insides show; a policy's own are in test_policy_bytes.c. */
+/* Bytes that a session has taken beside keys and values, as far as its insides show; a policy's own are in
+ * test_policy_bytes.c. */
 static uint64_t taken_by(const reattn_session *s, int n_vocab)
 {
     uint64_t bytes = 0, rows = s->native ? 2 : REATTN__MIN(s->params.chunk, (int64_t)REATTN__BRIDGE_APART);

@@ -1,6 +1,6 @@
-/* test_tiny_damaged.c - models whose metadata is damaged at random, or cut short: each is refused with a reason, or does
- * what a model does. A process of its own uses each, since libllama ends the process where it meets what it did not
- * expect, and that is what must not happen. */
+/* test_tiny_damaged.c - models whose metadata is damaged at random, or cut short: each is refused with a reason, or
+ * does what a model does. A process of its own uses each, since libllama ends the process where it meets what it did
+ * not expect, and that is what must not happen. */
 #include "test_util.h"
 
 #include <fcntl.h>

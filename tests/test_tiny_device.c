@@ -1,7 +1,7 @@
-/* test_tiny_device.c - models whose layers lie on a GPU (-ngl): the engine on the CPU, which copies what it needs, and the
- * engine on the GPU must agree with libllama on the CPU; both must recall the same, and forget what is rewound. Methods
- * that plan from lengths must come out alike on both. Skipped (77) unless reattn and libllama both have CUDA and there is
- * a device. */
+/* test_tiny_device.c - models whose layers lie on a GPU (-ngl): the engine on the CPU, which copies what it needs, and
+ * the engine on the GPU must agree with libllama on the CPU; both must recall the same, and forget what is rewound.
+ * Methods that plan from lengths must come out alike on both. Skipped (77) unless reattn and libllama both have CUDA
+ * and there is a device. */
 #include "test_util.h"
 
 #include <dirent.h>
@@ -69,7 +69,7 @@ static reattn_session *session_of(reattn_model *model, const char *policy, int e
     p.recall_max = 4;
     p.recall_span = 8;
     p.tail = 16;
-    if (reattn__policy_find(policy)->planner == REATTN__PLANS_FROM_LENGTHS) { /* the text is to leave the trained length */
+    if (reattn__policy_find(policy)->planner == REATTN__PLANS_FROM_LENGTHS) { /* the text leaves the trained length */
         p.ctx_train = 128;
         p.shift = 80;
         snprintf(p.clex, sizeof p.clex, "%s", clex_path);
@@ -174,7 +174,8 @@ static void same_method(reattn_model *model, const char *policy, double allowed,
     if (!(apart <= allowed))
         fail_msg("%s: the engines' logits are %.2e apart, %.2e are allowed", policy, apart, allowed);
     reattn_session_get_stats(s, &stats);
-    assert_true(stats.scope_max > 4 && stats.scope_max <= PROMPT + STEPS && stats.device_ms > 0 && stats.keys_scored == 0);
+    assert_true(stats.scope_max > 4 && stats.scope_max <= PROMPT + STEPS && stats.device_ms > 0 &&
+                stats.keys_scored == 0);
     memcpy(cpu, gpu, (size_t)n * sizeof *cpu);
     assert_true(reattn_session_anchor(s, 200) == 192);
     if (reattn_session_rewind(s, 192, &err))

@@ -157,8 +157,8 @@ static void read_at_once(reattn_session *s, int text, float *out, int n_vocab)
     reattn_session_free(s);
 }
 
-/* libllama by itself, on the texts of all kinds, of which the worst counts. error: how far it is, with an f16 cache where
- * the model lies, from the most precise that it has, token by token or with several rows in its matrix products,
+/* libllama by itself, on the texts of all kinds, of which the worst counts. error: how far it is, with an f16 cache
+ * where the model lies, from the most precise that it has, token by token or with several rows in its matrix products,
  * whichever is more. rows: how far apart these two are, with an f32 cache; on some processors it rounds to 16 bits in
  * one of them. */
 typedef struct native {

@@ -197,7 +197,8 @@ static bool lacks(const char *policy, int which, long n, const float *whole, con
     return out;
 }
 
-/* Every call of a session of this policy; modes 1: one allocation fails, 2: and all after it, too. Returns how many allocations were refused. */
+/* Every call of a session of this policy; modes 1: one allocation fails, 2: and all after it, too. Returns how many
+ * allocations were refused. */
 static long lacks_each(const char *policy, int modes)
 {
     long total = 0;

@@ -1,5 +1,6 @@
-/* test_unused.c - which options a policy goes by: what it says of that (reattn_policy_uses) against what it does. One that
- * has no effect is never refused and changes no plan, nor any option that is used; one that is used does, for some value. */
+/* test_unused.c - which options a policy goes by: what it says of that (reattn_policy_uses) against what it does. One
+ * that has no effect is never refused and changes no plan, nor any option that is used; one that is used does, for some
+ * value. */
 #include "test_world.h"
 
 #include "clex_file.h"
@@ -162,8 +163,9 @@ static bool value_of(const reattn_option *o, int i, char text[64])
 /* What shows in a session, not in a plan. */
 static bool elsewhere(const char *name)
 {
-    static const char *const names[] = {"policy",       "preset",       "tail",      "chunk",  "ctx-train", "ctx-size", "threads",
-                                        "cache-type-k", "cache-type-v", "mem-limit", "engine", "store",     "flash-attn"};
+    static const char *const names[] = {"policy",   "preset",  "tail",         "chunk",        "ctx-train",
+                                        "ctx-size", "threads", "cache-type-k", "cache-type-v", "mem-limit",
+                                        "engine",   "store",   "flash-attn"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], name)) return true;
     return false;
@@ -188,7 +190,8 @@ static void every_option_of_every_policy(void **unused)
                 shows |= differs(plain, other, p->name, o->name, &why);
                 if (why && !used) fail_msg("%s: --%s %s has no effect, and changes: %s", p->name, o->name, value, why);
             }
-            if (used && !shows && !elsewhere(o->name)) fail_msg("%s: no value of --%s changes a thing", p->name, o->name);
+            if (used && !shows && !elsewhere(o->name))
+                fail_msg("%s: no value of --%s changes a thing", p->name, o->name);
         }
     }
     free(plain);

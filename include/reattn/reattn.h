@@ -149,10 +149,11 @@ typedef enum reattn_local_per { REATTN_LOCAL_PER_QUERY = 0, REATTN_LOCAL_PER_STE
 typedef enum reattn_positions { REATTN_POS_REASSIGNED = 0, REATTN_POS_ORIGINAL } reattn_positions;
 
 typedef enum reattn_preset { REATTN_PRESET_DEFAULT = 0, REATTN_PRESET_PAPER } reattn_preset;
-/* AUTO: a layer's attention runs on the GPU that the layer lies on, if the engine has it there; CPU: always on the CPU. */
+/* AUTO: a layer's attention runs on the GPU that the layer lies on, if the engine has it there; CPU: always on the
+ * CPU. */
 typedef enum reattn_engine { REATTN_ENGINE_AUTO = 0, REATTN_ENGINE_CPU } reattn_engine;
-/* AUTO: keys and values are where their layer attends; HOST: of layers that attend on a GPU, too, they are in the host's
- * memory, and what a step needs of them comes over the bus. */
+/* AUTO: keys and values are where their layer attends; HOST: of layers that attend on a GPU, too, they are in the
+ * host's memory, and what a step needs of them comes over the bus. */
 typedef enum reattn_store { REATTN_STORE_AUTO = 0, REATTN_STORE_HOST } reattn_store;
 typedef enum reattn_flash { REATTN_FLASH_AUTO = 0, REATTN_FLASH_ON, REATTN_FLASH_OFF } reattn_flash;
 
@@ -220,10 +221,11 @@ REATTN_API int reattn_option_set(reattn_session_params *params, const char *name
 REATTN_API int reattn_option_get(const reattn_session_params *params, const char *name, char *buf, size_t cap);
 
 REATTN_API reattn_session_params reattn_session_params_default(void);
-/* Fills in the automatic fields (keep, local, recall_span, recall_max, recall_from, ctx_train, pot, pot_keep, n_threads,
- * and what the policy has defaults for) for a model and checks that the whole is consistent: the largest scope, keep +
- * recall_max * recall_span + local (+ chunk - 1, where each query has its own local part) <= trained length, ... With an
- * automatic local a default chunk or a tail that is larger is made to fit. Errors: E_ARG with both numbers. */
+/* Fills in the automatic fields (keep, local, recall_span, recall_max, recall_from, ctx_train, pot, pot_keep,
+ * n_threads, and what the policy has defaults for) for a model and checks that the whole is consistent: the largest
+ * scope, keep + recall_max * recall_span + local (+ chunk - 1, where each query has its own local part) <= trained
+ * length, ... With an automatic local a default chunk or a tail that is larger is made to fit. Errors: E_ARG with both
+ * numbers. */
 REATTN_API int reattn_session_params_resolve(reattn_session_params *params, const reattn_model *model,
                                              reattn_error *err);
 
@@ -239,18 +241,18 @@ REATTN_API const reattn_policy_info *reattn_policy_list(void);
  * for 0, and what it holds of a text is not told by traces. False for an unknown name. */
 REATTN_API bool reattn_policy_drops(const char *name);
 /* True if sessions of the policy of that name go by the option of that long name; false if it has no effect there, as
- * "recall-k" under "streaming", and for unknown names. Such an option is no error: policies that are compared can all be
- * given the same ones. */
+ * "recall-k" under "streaming", and for unknown names. Such an option is no error: policies that are compared can all
+ * be given the same ones. */
 REATTN_API bool reattn_policy_uses(const char *policy, const char *option);
 
 /* Bytes that a session takes, before it takes them; what libllama takes for its graph is not among them. */
 typedef struct reattn_memory {
     uint64_t store_bytes;    /* K and V of n_tokens in the host's memory: what mem_limit limits */
-    uint64_t policy_bytes;   /* what the policy has of n_tokens beside them, at most: blocks, scores, tables of rotations */
+    uint64_t policy_bytes;   /* what the policy has of n_tokens beside them, at most: blocks, scores, rotations */
     uint64_t scratch_bytes;  /* buffers of a step, at most, logits included; does not grow with the text */
     uint64_t bytes_per_1000; /* of the first two, per 1000 tokens */
-    uint64_t device_bytes, device_bytes_per_1000; /* the same on a GPU, of layers that attend there: with REATTN_STORE_HOST
-                                                     what is kept there beside K and V */
+    /* The same on a GPU, of layers that attend there: with REATTN_STORE_HOST what is kept there beside K and V. */
+    uint64_t device_bytes, device_bytes_per_1000;
 } reattn_memory;
 REATTN_API int reattn_session_memory(const reattn_model *model, const reattn_session_params *params, int64_t n_tokens,
                                      reattn_memory *out, reattn_error *err);
@@ -262,8 +264,8 @@ typedef struct reattn_device_memory {
     uint64_t fixed_bytes;    /* a session takes, however long its text; scratch and libllama's graph are not counted */
     uint64_t bytes_per_1000; /* it takes per 1000 tokens */
 } reattn_device_memory;
-/* One entry for each such GPU under these parameters, by its first layer: writes up to cap, returns how many there are (0
- * where nothing attends on a GPU), or a negative error: E_ARG, E_NOMEM. */
+/* One entry for each such GPU under these parameters, by its first layer: writes up to cap, returns how many there are
+ * (0 where nothing attends on a GPU), or a negative error: E_ARG, E_NOMEM. */
 REATTN_API int reattn_session_devices(const reattn_model *model, const reattn_session_params *params,
                                       reattn_device_memory *out, int cap, reattn_error *err);
 /* How many tokens fit in memory of which so much is free, something else is taken first, and each 1000 take so much;
@@ -304,10 +306,10 @@ REATTN_API int reattn_session_decode(reattn_session *session, int32_t token, rea
  * own, one after another.
  *
  * A failure is that session's own: it holds the tokens that it held, as after a failed reattn_session_decode, and the
- * others go on as if nothing had been. codes [n], unless NULL, is written: REATTN_OK for each session that took its token, else why it
- * did not. The result is the first of these that is an error, with the session's number in the message; errors as
- * above. E_ARG: a session is there twice, or of another model; nothing is then done, and codes are left alone. In
- * decode_ms each session counts the whole time. None of the sessions may be in use by another thread
+ * others go on as if nothing had been. codes [n], unless NULL, is written: REATTN_OK for each session that took its
+ * token, else why it did not. The result is the first of these that is an error, with the session's number in the
+ * message; errors as above. E_ARG: a session is there twice, or of another model; nothing is then done, and codes are
+ * left alone. In decode_ms each session counts the whole time. None of the sessions may be in use by another thread
  * (reattn_session_cancel excepted, which stops the one session). */
 REATTN_API int reattn_session_decode_many(reattn_session *const *sessions, const int32_t *tokens, int n, int *codes,
                                           reattn_error *err);
@@ -323,12 +325,13 @@ REATTN_API const int32_t *reattn_session_tokens(const reattn_session *session);
  * same tokens would hold, bit for bit: rewind there to continue with another text. Policies that learn from what they
  * read remember the last two such multiples, others know all. */
 REATTN_API int64_t reattn_session_anchor(const reattn_session *session, int64_t n);
-/* Forgets all tokens from n on (0 .. length). Errors: E_ARG; under a policy that drops keys E_UNSUPPORTED, if n is not 0
- * but less than had been read when it last did. The session is unchanged on failure. */
+/* Forgets all tokens from n on (0 .. length). Errors: E_ARG; under a policy that drops keys E_UNSUPPORTED, if n is not
+ * 0 but less than had been read when it last did. The session is unchanged on failure. */
 REATTN_API int reattn_session_rewind(reattn_session *session, int64_t n, reattn_error *err);
 /* Sets the catalyst of a policy that drops keys: the tokens (copied) whose attention scores what is held whenever the
  * pot is full. By default a general request for a summary; with the question to come, what that asks for is kept. Only
- * while the session is empty. Errors: E_ARG (another policy, not empty, n < 1, more than the pot has room for), E_NOMEM.
+ * while the session is empty. Errors: E_ARG (another policy, not empty, n < 1, more than the pot has room for),
+ * E_NOMEM.
  */
 REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_t *tokens, int64_t n,
                                            reattn_error *err);
@@ -336,8 +339,8 @@ REATTN_API int reattn_session_set_catalyst(reattn_session *session, const int32_
  * when the next prompt or decode starts. */
 REATTN_API void reattn_session_cancel(reattn_session *session);
 
-/* What a step chose. Called once a layer in which something was recalled, in layer order; where each KV head has its own
- * set, once for each of these. */
+/* What a step chose. Called once a layer in which something was recalled, in layer order; where each KV head has its
+ * own set, once for each of these. */
 typedef struct reattn_trace {
     int64_t token;            /* position of the (last) query */
     int layer, kv_head;       /* kv_head -1: the set serves all heads */
@@ -362,8 +365,8 @@ typedef struct reattn_mass {
 typedef void (*reattn_mass_fn)(const reattn_mass *mass, void *user);
 /* From now on fn is called once a layer, in layer order, in each step that gives logits (the last chunk of a prompt,
  * every generated token, every chunk of a score); NULL: no longer. Each such step then takes time for a pass over all
- * keys, in float64. fn is never called under the policy native, whose attention is libllama's; of layers that attend on a
- * GPU nothing is measured: the step fails with E_UNSUPPORTED (set engine). Not to be called during a step. */
+ * keys, in float64. fn is never called under the policy native, whose attention is libllama's; of layers that attend on
+ * a GPU nothing is measured: the step fails with E_UNSUPPORTED (set engine). Not to be called during a step. */
 REATTN_API void reattn_session_set_mass(reattn_session *session, reattn_mass_fn fn, void *user);
 
 /* Counters since the session was created or reattn_session_reset_stats. Milliseconds of wall time. */

@@ -6,9 +6,9 @@
  *    block of lane groups folds the segment's tiles into its running state (fold). Segments bound the scratch: it does
  *    not grow with the text, whatever the plan.
  * 4. finish: states are joined and divided.
- * Split keys are attended to in 16-bit integers where the CPU multiplies those faster. Few queries (decode) on split keys
- * have a way of their own (stream.c); on others the tiles are dealt to several states, by number, so that all cores have
- * work and the result does not depend on how many there are. */
+ * Split keys are attended to in 16-bit integers where the CPU multiplies those faster. Few queries (decode) on split
+ * keys have a way of their own (stream.c); on others the tiles are dealt to several states, by number, so that all
+ * cores have work and the result does not depend on how many there are. */
 #include "attend.h"
 
 #include <math.h>
@@ -38,7 +38,7 @@ typedef struct work {
     int64_t n_tile; /* tiles of the longest list */
     reattn__layout *layouts; /* [n_list] */
     float *qt;               /* [n_rotation][Hk][groups][D][lanes], few: [lanes][D] */
-    float *k, *v;            /* [Hk][SEGMENT_TILES][D][TILE], [Hk][SEGMENT_TILES][TILE][Dv]; in16: of each thread, [1] */
+    float *k, *v;            /* [Hk][SEGMENT_TILES][D][TILE], [Hk][SEGMENT_TILES][TILE][Dv]; in16: a thread's, [1] */
     bool in16;               /* in 16-bit integers (kernels.h), for split keys: not qt, k, v, but */
     int Dh;                  /* D / 2, rounded up */
     int16_t *q16;            /* [n_rotation][Hk][groups][Dh][lanes][2] */

@@ -43,8 +43,9 @@ typedef struct reattn__attend_args {
     int n_threads;
     float *out;            /* [T][H][Dv] */
     float *lse;            /* [T][H] or NULL */
-    /* What the keys of run `mass_run` (of every list, which all have as many keys there) got, or NULL: the sum, over the
-     * queries, of their softmax probability. [H][keys of that run]. Needs lse. Costs a second look at these keys. */
+    /* What the keys of run `mass_run` (of every list, which all have as many keys there) got, or NULL: the sum, over
+     * the queries, of their softmax probability. [H][keys of that run]. Needs lse. Costs a second look at these
+     * keys. */
     float *mass;
     int64_t mass_run;
     reattn__buffer *work;  /* [REATTN__ATTEND_BUFFERS] scratch, kept by the caller between calls */

@@ -13,7 +13,8 @@ int reattn__rope_check(const reattn_rope *rope, int D, reattn_error *err)
 {
     if (!rope || rope->n_rot < 0 || rope->n_rot > D || rope->n_rot % 2 || !(rope->freq_base > 0) ||
         (rope->kind != REATTN_ROPE_NORMAL && rope->kind != REATTN_ROPE_NEOX))
-        return reattn__fail(err, REATTN_E_ARG, "rope: n_rot must be even and at most the head size (%d), freq_base > 0", D);
+        return reattn__fail(err, REATTN_E_ARG, "rope: n_rot must be even and at most the head size (%d), freq_base > 0",
+                            D);
     return REATTN_OK;
 }
 

@@ -5,9 +5,9 @@
 #include "base/base.h"
 #include "reattn/ops.h"
 
-/* cos and sin of every pair at positions 0 .. n_pos - 1, computed as ggml's CPU code does, in f32, so that a rotated key
- * has the bits that the host model would have given it. Twice: a position's pairs together, for queries, and a pair's
- * positions together, for tiles of keys. */
+/* cos and sin of every pair at positions 0 .. n_pos - 1, computed as ggml's CPU code does, in f32, so that a rotated
+ * key has the bits that the host model would have given it. Twice: a position's pairs together, for queries, and a
+ * pair's positions together, for tiles of keys. */
 typedef struct reattn__rope_table {
     reattn_rope rope; /* freq_factors borrowed */
     float *cs;        /* [n_pos][2][n_rot / 2] cosines, then sines */

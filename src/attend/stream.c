@@ -1,5 +1,5 @@
-/* stream.c - decode: every tile of up to 64 tokens is read where it lies, its keys rotated already (turned.h), its values
- * as the store's halves.
+/* stream.c - decode: every tile of up to 64 tokens is read where it lies, its keys rotated already (turned.h), its
+ * values as the store's halves.
  *
  * 1. ask for the blocks of all runs, turn those that are new;
  * 2. cut each list's tiles, in order, into a fixed number of parts: a task folds one part into a state of its own;
@@ -137,8 +137,8 @@ static void turn_queries(const work *w, int head, const reattn_run *run, int64_t
         int64_t at = (int64_t)head * w->rows + row;
         const float *cs = t->cs + query_pos(run, row / w->g, page) * 2 * pairs;
         float size = w->q_size[at];
-        w->cpu->turn_row(w->q + at * 2 * w->Dh, cs, cs + pairs, pairs, w->Dh, size > 1e-30f ? REATTN__QUERY16 / size : 0,
-                         out + row * 2 * w->Dh);
+        w->cpu->turn_row(w->q + at * 2 * w->Dh, cs, cs + pairs, pairs, w->Dh,
+                         size > 1e-30f ? REATTN__QUERY16 / size : 0, out + row * 2 * w->Dh);
     }
 }
 
@@ -231,7 +231,8 @@ static size_t place(work *w, unsigned char *base)
 
 int reattn__stream(const reattn__attend_args *a, reattn_error *err)
 {
-    work w = {.a = a, .cpu = reattn__cpu(), .g = a->H / a->src.Hk, .D = a->src.D, .Dh = (a->src.D + 1) / 2, .Dv = a->src.Dv};
+    work w = {
+        .a = a, .cpu = reattn__cpu(), .g = a->H / a->src.Hk, .D = a->src.D, .Dh = (a->src.D + 1) / 2, .Dv = a->src.Dv};
     w.rows = (int)a->T * w.g;
     int64_t tiles = 0;
     for (int i = 0; i < a->n_list; i++) tiles = REATTN__MAX(tiles, count_tiles(&a->lists[i]));

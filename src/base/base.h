@@ -29,8 +29,8 @@ typedef struct reattn__buffer {
 /* Returns at least `bytes` bytes, or NULL; the old memory stays valid on failure. */
 void *reattn__buffer_need(reattn__buffer *buffer, size_t bytes);
 void reattn__buffer_free(reattn__buffer *buffer);
-/* What it takes when so much is asked for: a quarter more, so that a scope that grows token by token does not reallocate
- * each time. */
+/* What it takes when so much is asked for: a quarter more, so that a scope that grows token by token does not
+ * reallocate each time. */
 static inline size_t reattn__buffer_room(size_t bytes) { return bytes + bytes / 4; }
 
 /* Runs fn(ctx, task, worker) for every task 0 .. n_task-1 on up to n_threads threads, handed out one by one so that a

@@ -1,8 +1,8 @@
 /* block.h - keys in blocks of 16 tokens, dimension by dimension: [D][16].
  *
  * A vector then holds one dimension of 16 keys. A scan for a few queries multiplies it by a broadcast query value, with
- * no sum across a vector; a scan for many queries broadcasts its elements; and RoPE, whose angles run with the position,
- * turns 16 keys at a time. */
+ * no sum across a vector; a scan for many queries broadcasts its elements; and RoPE, whose angles run with the
+ * position, turns 16 keys at a time. */
 #ifndef REATTN_BLOCK_H
 #define REATTN_BLOCK_H
 

@@ -17,7 +17,10 @@ static uint16_t bf16_up(float x)
 }
 
 /* Where dimension d of a block's key lies in its high plane, and in its low plane if that has a row of its own. */
-static size_t place_high(int d, int lane) { return ((size_t)(d / 4) * REATTN__BLOCK + (size_t)lane) * 4 + (size_t)(d % 4); }
+static size_t place_high(int d, int lane)
+{
+    return ((size_t)(d / 4) * REATTN__BLOCK + (size_t)lane) * 4 + (size_t)(d % 4);
+}
 static size_t place_low(int d, int lane)
 {
     return ((size_t)(d / 32 * 7 + d % 32 / 4) * REATTN__BLOCK + (size_t)lane) * 4 + (size_t)(d % 4);
@@ -63,8 +66,8 @@ static void get_key(const reattn__split *keys, int D, int i, const float *mean, 
     }
 }
 
-/* The nearest integer, ties to even, within -TOP .. TOP. The sum has no room for a fraction; no call of libm, of which a
- * step would make some hundred thousand. */
+/* The nearest integer, ties to even, within -TOP .. TOP. The sum has no room for a fraction; no call of libm, of which
+ * a step would make some hundred thousand. */
 static int nearest(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23 */
@@ -72,7 +75,8 @@ static int nearest(float x)
     return (int)((x + magic) - magic);
 }
 
-void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, const float *mean, reattn__split_bound *bound)
+void reattn__split_put(const reattn__split *keys, int D, int i, const float *x, const float *mean,
+                       reattn__split_bound *bound)
 {
     uint8_t *high = reattn__split_high(keys, D, i / REATTN__BLOCK);
     uint8_t *low = reattn__split_low(keys, D, i / REATTN__BLOCK);

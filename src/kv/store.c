@@ -63,13 +63,14 @@ uint64_t reattn__store_bytes_for(const reattn__layer *layers, int n_layer, int t
 int reattn__store_create(const reattn__layer *layers, int n_layer, int type_k, int type_v, uint64_t limit,
                          reattn__store **out, reattn_error *err)
 {
-    if (type_v == REATTN_SPLIT) return reattn__fail(err, REATTN_E_ARG, "values cannot be split: use -ctv f32, f16 or q8_0");
+    if (type_v == REATTN_SPLIT)
+        return reattn__fail(err, REATTN_E_ARG, "values cannot be split: use -ctv f32, f16 or q8_0");
     for (int l = 0; l < n_layer; l++) {
         int bad = keys_bytes(type_k, layers[l].D) == 0 ? layers[l].D : 0;
         if (!bad && reattn__row_bytes(type_v, layers[l].Dv) == 0) bad = layers[l].Dv;
         if (bad)
-            return reattn__fail(err, REATTN_E_ARG, "layer %d has heads of %d values: q8_0 needs a multiple of 32, use f16",
-                                l, bad);
+            return reattn__fail(err, REATTN_E_ARG,
+                                "layer %d has heads of %d values: q8_0 needs a multiple of 32, use f16", l, bad);
     }
     reattn__store *s = calloc(1, sizeof *s);
     if (s) s->layers = calloc((size_t)n_layer, sizeof *s->layers);
@@ -144,7 +145,8 @@ static int grow_tables(reattn__store *s, int64_t n_page, reattn_error *err)
         reattn__split_bound *bounds = realloc(ls->bounds, (size_t)cap * (size_t)ls->shape.Hk * sizeof *bounds);
         if (bounds) ls->bounds = bounds;
         if (!ls->mean) ls->mean = malloc((size_t)ls->shape.Hk * (size_t)ls->shape.D * sizeof *ls->mean);
-        if (!bounds || !ls->mean) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
+        if (!bounds || !ls->mean)
+            return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the page tables of the store");
     }
     s->cap_page = cap;
     return REATTN_OK;
@@ -155,7 +157,8 @@ static int take_page(reattn__store *s, reattn_error *err)
 {
     unsigned char *at = reattn__alloc(slab_bytes(s));
     if (!at)
-        return reattn__fail(err, REATTN_E_NOMEM, "out of memory: the store holds %.1f MiB for %lld tokens and cannot grow",
+        return reattn__fail(err, REATTN_E_NOMEM,
+                            "out of memory: the store holds %.1f MiB for %lld tokens and cannot grow",
                             (double)s->bytes / 1048576, (long long)(s->n_page * REATTN__PAGE));
     for (int l = 0; l < s->n_layer; l++) {
         layer_store *ls = &s->layers[l];
@@ -175,10 +178,11 @@ int reattn__store_reserve(reattn__store *s, int64_t n, reattn_error *err)
     uint64_t per_page = slab_bytes(s);
     if (n_page <= s->n_page) return REATTN_OK;
     if (s->limit && (uint64_t)n_page * per_page > s->limit)
-        return reattn__fail(err, REATTN_E_LIMIT,
-                            "%lld tokens need %.1f MiB of keys and values, the limit is %.1f MiB: raise --mem-limit, or "
-                            "use -ctk q8_0 -ctv q8_0",
-                            (long long)n, (double)((uint64_t)n_page * per_page) / 1048576, (double)s->limit / 1048576);
+        return reattn__fail(
+            err, REATTN_E_LIMIT,
+            "%lld tokens need %.1f MiB of keys and values, the limit is %.1f MiB: raise --mem-limit, or "
+            "use -ctk q8_0 -ctv q8_0",
+            (long long)n, (double)((uint64_t)n_page * per_page) / 1048576, (double)s->limit / 1048576);
     int code = grow_tables(s, n_page, err);
     while (code == REATTN_OK && s->n_page < n_page) code = take_page(s, err);
     return code;
@@ -187,14 +191,15 @@ int reattn__store_reserve(reattn__store *s, int64_t n, reattn_error *err)
 static int check_range(const float *x, int64_t n, int type, int layer, const char *what, reattn_error *err)
 {
     if (!reattn__all_finite(x, n))
-        return reattn__fail(err, REATTN_E_NAN, "layer %d gave a %s that is not finite: the model or its file is damaged",
-                            layer, what);
+        return reattn__fail(err, REATTN_E_NAN,
+                            "layer %d gave a %s that is not finite: the model or its file is damaged", layer, what);
     if (type == REATTN_F32) return REATTN_OK;
     float top = 0;
     for (int64_t i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
     if (top > reattn__row_max(type))
-        return reattn__fail(err, REATTN_E_NAN, "layer %d gave a %s of %g, too large for %s: use f32 (-ctk f32 -ctv f32)",
-                            layer, what, (double)top, reattn__row_name(type));
+        return reattn__fail(err, REATTN_E_NAN,
+                            "layer %d gave a %s of %g, too large for %s: use f32 (-ctk f32 -ctv f32)", layer, what,
+                            (double)top, reattn__row_name(type));
     return REATTN_OK;
 }
 
@@ -220,7 +225,8 @@ static unsigned char *row_v(const layer_store *ls, int head, int64_t at)
            ((size_t)head * REATTN__PAGE + (size_t)(at % REATTN__PAGE)) * ls->row_v;
 }
 
-/* What is subtracted from the split keys of a page: the first page has nothing, those behind it the first one's mean. */
+/* What is subtracted from the split keys of a page: the first page has nothing, those behind it the first one's
+ * mean. */
 static const float *mean_of(const layer_store *ls, int head, int64_t at)
 {
     return ls->plain || at < REATTN__PAGE ? NULL : ls->mean + (size_t)head * (size_t)ls->shape.D;

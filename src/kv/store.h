@@ -7,9 +7,9 @@
  *     the front parts of all heads come before the back parts
  *     row = Dv values of one token: f32, f16, or q8_0 (for each 32: a half scale and signed bytes)
  *
- * The store grows page by page; nothing that was stored is ever moved, unless keys are dropped (keep). Room is taken for
- * all layers at once, before a step (reserve), so that a step either fits or leaves everything as it was. One thread at a
- * time writes; any number reads what was appended before. */
+ * The store grows page by page; nothing that was stored is ever moved, unless keys are dropped (keep). Room is taken
+ * for all layers at once, before a step (reserve), so that a step either fits or leaves everything as it was. One
+ * thread at a time writes; any number reads what was appended before. */
 #ifndef REATTN_STORE_H
 #define REATTN_STORE_H
 
@@ -59,8 +59,8 @@ void reattn__store_truncate(reattn__store *store, int64_t n);
 void reattn__store_movable(reattn__store *store);
 /* Of each KV head of a layer the n tokens of its list kept [Hk][n], ascending, stay and become tokens 0 .. n - 1, bit
  * for bit as they were stored; the others are dropped. Follow it, once for all layers, by truncate(n), which gives back
- * pages. Errors: E_INTERNAL (a list that is not ascending or not of held tokens; split keys that have a mean). The layer
- * is then unchanged. */
+ * pages. Errors: E_INTERNAL (a list that is not ascending or not of held tokens; split keys that have a mean). The
+ * layer is then unchanged. */
 int reattn__store_keep(reattn__store *store, int layer, const int64_t *kept, int64_t n, reattn_error *err);
 
 /* Reads keys first .. first + count - 1 of a KV head as f32, dimension by dimension: out[d * stride + i]. */

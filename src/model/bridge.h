@@ -1,8 +1,8 @@
 /* bridge.h - the model, seen from the rest of the library. Only src/model includes llama.h and ggml.h.
  *
- * A *bridge* runs the model on one chunk of tokens with its attention replaced: libllama computes its graph in a context
- * that never holds more than the chunk, and for every layer the hook takes the chunk's un-rotated Q, K and V out of the
- * graph, hands them to a function, and puts that function's output where the attention's result was.
+ * A *bridge* runs the model on one chunk of tokens with its attention replaced: libllama computes its graph in a
+ * context that never holds more than the chunk, and for every layer the hook takes the chunk's un-rotated Q, K and V
+ * out of the graph, hands them to a function, and puts that function's output where the attention's result was.
  * A *native* runs the model with libllama's own attention and cache: the baseline. */
 #ifndef REATTN_BRIDGE_H
 #define REATTN_BRIDGE_H
@@ -11,8 +11,8 @@
 #include "kv/store.h"
 #include "reattn/reattn.h"
 
-/* reattn_model_load with a form of libllama's attention to replace (node.h): AUTO is the one that libllama chooses, OFF the
- * one apart, ON the fused one. */
+/* reattn_model_load with a form of libllama's attention to replace (node.h): AUTO is the one that libllama chooses, OFF
+ * the one apart, ON the fused one. */
 int reattn__model_load(const char *path, const reattn_model_params *params, int flash, reattn_model **out,
                        reattn_error *err);
 
@@ -27,8 +27,8 @@ const int *reattn__model_places(const reattn_model *model);
 typedef int (*reattn__layer_fn)(void *user, int layer, int64_t T, const float *q, const float *k, const float *v,
                                 float *out, reattn_error *err);
 
-/* The same on a device: the output goes to `out` or, if that is NULL, stays with the engine; *has_out says whether there
- * is one. */
+/* The same on a device: the output goes to `out` or, if that is NULL, stays with the engine; *has_out says whether
+ * there is one. */
 typedef int (*reattn__device_fn)(void *user, int layer, int64_t T, const reattn__rows *q, const reattn__rows *k,
                                  const reattn__rows *v, float *out, bool *has_out, reattn_error *err);
 
@@ -44,7 +44,8 @@ typedef struct reattn__bridge_args {
     const int *device;       /* [n_layer] the layers that the engine has: their device, else -1. Borrowed */
 } reattn__bridge_args;
 
-int reattn__bridge_create(reattn_model *model, const reattn__bridge_args *args, reattn__bridge **out, reattn_error *err);
+int reattn__bridge_create(reattn_model *model, const reattn__bridge_args *args, reattn__bridge **out,
+                          reattn_error *err);
 void reattn__bridge_free(reattn__bridge *bridge);
 /* Runs T tokens; the layer function is called for every layer in order. An error that it returns ends the run and is
  * returned. The logits [n_vocab] of the last n_logits tokens (0 .. T) are there until the next run. */
@@ -66,13 +67,14 @@ const float *reattn__bridge_logits(const reattn__bridge *bridge, int64_t t);
 typedef struct reattn__native reattn__native;
 enum { REATTN__NATIVE_SEQUENCES = 2 }; /* a second one in the same cells, for stretch */
 
-/* n_ctx: most tokens it holds; flash: libllama's flash attention, a reattn_flash; AUTO leaves it to libllama, which knows
- * whether the layers' backends have it. */
+/* n_ctx: most tokens it holds; flash: libllama's flash attention, a reattn_flash; AUTO leaves it to libllama, which
+ * knows whether the layers' backends have it. */
 int reattn__native_create(reattn_model *model, int64_t n_ctx, int64_t chunk, int type_k, int type_v, int flash,
                           int n_threads, reattn__native **out, reattn_error *err);
 void reattn__native_free(reattn__native *native);
 int reattn__native_run(reattn__native *native, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err);
-/* Benches only: fills the cache up to n tokens with copies of the first `from` of them, at the positions that follow. */
+/* Benches only: fills the cache up to n tokens with copies of the first `from` of them, at the positions that
+ * follow. */
 int reattn__native_stretch(reattn__native *native, int64_t from, int64_t n, reattn_error *err);
 int reattn__native_rewind(reattn__native *native, int64_t n, reattn_error *err);
 const float *reattn__native_logits(const reattn__native *native, int64_t t);

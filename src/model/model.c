@@ -71,7 +71,8 @@ static int load(const char *path, const reattn_model_params *params, reattn_mode
     uint64_t bytes = 0;
     reattn_model_params p = params ? *params : reattn_model_params_default();
     if (!path || !out) return reattn__fail(err, REATTN_E_ARG, "reattn_model_load: path and out must not be NULL");
-    if (p.size != sizeof p) return reattn__fail(err, REATTN_E_ARG, "reattn_model_params.size is %zu, not %zu", p.size, sizeof p);
+    if (p.size != sizeof p)
+        return reattn__fail(err, REATTN_E_ARG, "reattn_model_params.size is %zu, not %zu", p.size, sizeof p);
     int code = check_file(path, &bytes, err);
     reattn__llama_start();
     reattn__llama_complaint();
@@ -86,13 +87,15 @@ static int load(const char *path, const reattn_model_params *params, reattn_mode
     struct llama_model_params lp = llama_model_default_params();
     lp.n_gpu_layers = p.n_gpu_layers;
     if (p.n_gpu_layers > 0 && !llama_supports_gpu_offload())
-        reattn__log(REATTN_LOG_WARN, "-ngl: this libllama has no backend for a GPU, or finds none; the model runs on the CPU");
+        reattn__log(REATTN_LOG_WARN,
+                    "-ngl: this libllama has no backend for a GPU, or finds none; the model runs on the CPU");
     m->llama = llama_model_load_from_file(path, lp);
     if (!m->llama) {
         free(m->path);
         free(m);
-        return reattn__fail(err, REATTN_E_FORMAT, "libllama cannot load %s (%llu bytes): damaged, cut short or too new. %s",
-                            path, (unsigned long long)bytes, reattn__llama_complaint());
+        return reattn__fail(err, REATTN_E_FORMAT,
+                            "libllama cannot load %s (%llu bytes): damaged, cut short or too new. %s", path,
+                            (unsigned long long)bytes, reattn__llama_complaint());
     }
     m->vocab = llama_model_get_vocab(m->llama);
     m->file_bytes = bytes;

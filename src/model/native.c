@@ -58,9 +58,10 @@ int reattn__native_run(reattn__native *b, const int32_t *tokens, int64_t T, int6
     b->T = T;
     b->n_logits = 0;
     if (b->n + T > b->n_ctx)
-        return reattn__fail(err, REATTN_E_LIMIT,
-                            "--policy native was given room for %lld tokens and %lld are there: set -c to what you need",
-                            (long long)b->n_ctx, (long long)(b->n + T));
+        return reattn__fail(
+            err, REATTN_E_LIMIT,
+            "--policy native was given room for %lld tokens and %lld are there: set -c to what you need",
+            (long long)b->n_ctx, (long long)(b->n + T));
     struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
     for (int64_t t = 0; t < T; t++) b->logits_wanted[t] = t >= T - n_logits;
     batch.logits = b->logits_wanted;

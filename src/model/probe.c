@@ -39,7 +39,8 @@ static double difference(const float *a, const float *b, int64_t n)
     return norm > 0 ? sqrt(diff / norm) : diff > 0 ? INFINITY : 0;
 }
 
-/* The attention's Q is [D][T][H], ours rotated is [T][H][D]: finds the factor between them, and that there is only one. */
+/* The attention's Q is [D][T][H], ours rotated is [T][H][D]: finds the factor between them, and that there is only
+ * one. */
 static int check_query(reattn__hook *h, const struct ggml_tensor *q)
 {
     int64_t n = h->T * h->H * h->D;
@@ -48,8 +49,8 @@ static int check_query(reattn__hook *h, const struct ggml_tensor *q)
     float cs[512];
     if (!theirs) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory");
     if (q->ne[0] != h->D || q->ne[1] != h->T || q->ne[2] != h->H)
-        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d attends with queries of another shape than its Qcur",
-                            h->layer);
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
+                            "layer %d attends with queries of another shape than its Qcur", h->layer);
     int code = reattn__hook_read(h, q, theirs); /* [H][T][D] */
     if (code != REATTN_OK) return code;
     double dot = 0, norm = 0;
@@ -93,7 +94,8 @@ static int check_output(reattn__hook *h, const struct ggml_tensor *node, const r
     if (!theirs) return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory");
     int code = reattn__hook_read(h, node, theirs);
     if (code != REATTN_OK) return code;
-    reattn_run run = {.count = h->T, .k_pos = h->pos0, .k_step = 1, .q_pos = h->pos0, .q_step = 1, .dist_max = INT64_MAX};
+    reattn_run run = {
+        .count = h->T, .k_pos = h->pos0, .k_step = 1, .q_pos = h->pos0, .q_step = 1, .dist_max = INT64_MAX};
     reattn__run_list list = {.runs = &run, .n = 1};
     reattn__rope_table table = {.rope = l->rope};
     reattn__attend_args args = {
@@ -107,10 +109,11 @@ static int check_output(reattn__hook *h, const struct ggml_tensor *node, const r
     if (code != REATTN_OK) return code;
     double diff = difference(theirs + n, theirs, n);
     if (!(diff < TOLERANCE))
-        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
-                            "layer %d attends in a way that reattn does not know (%.2g apart from plain attention): only "
-                            "--policy native",
-                            h->layer, diff);
+        return reattn__fail(
+            &h->err, REATTN_E_UNSUPPORTED,
+            "layer %d attends in a way that reattn does not know (%.2g apart from plain attention): only "
+            "--policy native",
+            h->layer, diff);
     return REATTN_OK;
 }
 
@@ -120,8 +123,8 @@ static int watch(reattn__hook *h, struct ggml_tensor *node)
     reattn_model *m = p->model;
     float scale;
     if (h->layer != p->seen || h->layer >= m->n_layer)
-        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d attends where layer %d was expected: only --policy native",
-                            h->layer, p->seen);
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
+                            "layer %d attends where layer %d was expected: only --policy native", h->layer, p->seen);
     const char *why = reattn__node_scale(node, &scale);
     if (why)
         return reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d has %s: only --policy native", h->layer, why);
@@ -164,7 +167,8 @@ static int decode_once(reattn_model *m, reattn__hook *hook, int n_threads, reatt
     cp.cb_eval = reattn__hook_eval;
     cp.cb_eval_user_data = hook;
     struct llama_context *ctx = llama_init_from_model(m->llama, cp);
-    if (!ctx) return reattn__fail(err, REATTN_E_MODEL, "libllama cannot run %s: %s", m->path, reattn__llama_complaint());
+    if (!ctx)
+        return reattn__fail(err, REATTN_E_MODEL, "libllama cannot run %s: %s", m->path, reattn__llama_complaint());
     llama_token tokens[TOKENS];
     llama_pos pos[TOKENS];
     int32_t n_seq[TOKENS];
@@ -179,12 +183,14 @@ static int decode_once(reattn_model *m, reattn__hook *hook, int n_threads, reatt
     }
     logits[TOKENS - 1] = 1;
     /* The hook must be wanted before the warm-up that a context may run by itself. */
-    struct llama_batch batch = {.n_tokens = TOKENS, .token = tokens, .pos = pos, .n_seq_id = n_seq, .seq_id = seq, .logits = logits};
+    struct llama_batch batch = {
+        .n_tokens = TOKENS, .token = tokens, .pos = pos, .n_seq_id = n_seq, .seq_id = seq, .logits = logits};
     reattn__hook_start(hook, TOKENS, POSITION, false);
     int rc = llama_decode(ctx, batch);
     llama_free(ctx);
     if (hook->code != REATTN_OK) return reattn__fail(err, hook->code, "%s", hook->err.msg);
-    if (rc != 0) return reattn__fail(err, REATTN_E_MODEL, "libllama cannot run %s: %s", m->path, reattn__llama_complaint());
+    if (rc != 0)
+        return reattn__fail(err, REATTN_E_MODEL, "libllama cannot run %s: %s", m->path, reattn__llama_complaint());
     return REATTN_OK;
 }
 
@@ -206,8 +212,8 @@ int reattn__model_probe(reattn_model *m, int n_threads, reattn_error *err)
     code = decode_once(m, hook, n_threads, err);
     if (code == REATTN_OK && p.seen != m->n_layer)
         code = reattn__fail(err, REATTN_E_UNSUPPORTED,
-                            "only %d of %d layers attend where libllama's nodes are known: only --policy native", p.seen,
-                            m->n_layer);
+                            "only %d of %d layers attend where libllama's nodes are known: only --policy native",
+                            p.seen, m->n_layer);
     reattn__hook_free(hook);
     free(hook);
     reattn__buffer_free(&p.x);

@@ -36,7 +36,8 @@ int64_t reattn_tokenize(const reattn_model *m, const char *text, size_t len, boo
     if (add_special && ((llama_vocab_get_add_bos(m->vocab) && llama_vocab_bos(m->vocab) == LLAMA_TOKEN_NULL) ||
                         (llama_vocab_get_add_eos(m->vocab) && llama_vocab_eos(m->vocab) == LLAMA_TOKEN_NULL)))
         return reattn__fail(err, REATTN_E_FORMAT,
-                            "%s is damaged: texts are to begin or end with a special token, and there is none", m->path);
+                            "%s is damaged: texts are to begin or end with a special token, and there is none",
+                            m->path);
     int32_t room = (int32_t)REATTN__MIN(cap, (int64_t)INT32_MAX);
     int32_t n = llama_tokenize(m->vocab, text ? text : "", (int32_t)len, tokens, room, add_special, parse_special);
     if (n == INT32_MIN) return reattn__fail(err, REATTN_E_ARG, "the text has more than 2^31 tokens");

@@ -5,7 +5,8 @@
 
 #include "base/base.h"
 
-/* Reads the metadata of the file. Errors: E_FORMAT (not a GGUF, cut short, or with a vocabulary that is damaged), E_NOMEM. */
+/* Reads the metadata of the file. Errors: E_FORMAT (not a GGUF, cut short, or with a vocabulary that is damaged),
+ * E_NOMEM. */
 int reattn__vocab_check(const char *path, reattn_error *err);
 
 #endif

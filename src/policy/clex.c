@@ -34,9 +34,11 @@ static int read_net(const reattn__side *side, const char *path, clex *c, reattn_
                               .down = reattn__side_floats(side, "clex.down", &n_down), .pairs = c->pairs,
                               .silu = act && act[0] == 's'};
     if (!net->up || !net->down)
-        return reattn__fail(err, REATTN_E_ARG,
-                            "%s has no clex.up and clex.down: clex needs what was trained, --clex FILE (without it, clex "
-                            "would be a --policy ntk)", path);
+        return reattn__fail(
+            err, REATTN_E_ARG,
+            "%s has no clex.up and clex.down: clex needs what was trained, --clex FILE (without it, clex "
+            "would be a --policy ntk)",
+            path);
     net->hidden = (int)(n_up / pairs);
     if (n_up != n_down || n_up < pairs || n_up % pairs || n_up > (int64_t)1 << 24 ||
         !reattn__all_finite(net->up, n_up) || !reattn__all_finite(net->down, n_down))

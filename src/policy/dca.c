@@ -19,10 +19,10 @@ static int resolve(reattn_session_params *p, reattn_error *err)
 {
     if (p->local == 0) p->local = p->ctx_train / 8;
     if (p->local < 1 || chunks_of(p).len < 1)
-        return reattn__fail(err, REATTN_E_ARG,
-                            "dca: --local %lld must be 1 .. %lld: chunks are 3/4 of the trained length (%lld) less that",
-                            (long long)p->local, (long long)(p->ctx_train * 3 / 4 - 1),
-                            (long long)p->ctx_train);
+        return reattn__fail(
+            err, REATTN_E_ARG,
+            "dca: --local %lld must be 1 .. %lld: chunks are 3/4 of the trained length (%lld) less that",
+            (long long)p->local, (long long)(p->ctx_train * 3 / 4 - 1), (long long)p->ctx_train);
     return REATTN_OK;
 }
 

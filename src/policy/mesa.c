@@ -16,12 +16,14 @@ static int resolve(reattn_session_params *p, reattn_error *err)
         p->tail = REATTN__MIN(p->tail, p->chunk);
     }
     if (p->chunk > p->local)
-        return reattn__fail(err, REATTN_E_ARG,
-                            "mesa: --local %lld is smaller than --chunk %lld: a chunk must see itself at true distances",
-                            (long long)p->local, (long long)p->chunk);
+        return reattn__fail(
+            err, REATTN_E_ARG,
+            "mesa: --local %lld is smaller than --chunk %lld: a chunk must see itself at true distances",
+            (long long)p->local, (long long)p->chunk);
     if (p->local >= N || p->keep >= N)
         return reattn__fail(err, REATTN_E_ARG,
-                            "mesa: --local %lld and --keep %lld must be less than the trained length, %lld", (long long)p->local, (long long)p->keep, (long long)N);
+                            "mesa: --local %lld and --keep %lld must be less than the trained length, %lld",
+                            (long long)p->local, (long long)p->keep, (long long)N);
     return REATTN_OK;
 }
 

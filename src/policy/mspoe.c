@@ -15,7 +15,7 @@ typedef struct mspoe {
     int Hk, n_layer;
     reattn__ropes *of_rank; /* [Hk] by rank */
     int *rank;              /* [n_layer][Hk]; -1: not ranked yet */
-    double *share;          /* [Hk] scratch: keys that stand out, over a head's queries; a count, so that ties stay ties */
+    double *share;          /* [Hk] scratch: keys that stand out, over a head's queries; a count: ties stay ties */
     reattn__buffer scores;
 } mspoe;
 
@@ -130,7 +130,8 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
     for (int l = 0; l < n_layer; l++)
         if (layers[l].Hk != layers[0].Hk || layers[l].rope.ext_factor != 0)
             return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                                "layer %d has other KV heads than layer 0, or YaRN scaling: mspoe has no rule for it", l);
+                                "layer %d has other KV heads than layer 0, or YaRN scaling: mspoe has no rule for it",
+                                l);
     mspoe *m = calloc(1, sizeof *m);
     if (!m) return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     m->Hk = layers[0].Hk;

@@ -41,8 +41,8 @@ typedef struct reattn__plan {
 /* Who can plan for layers whose keys lie on a device (device/device.h). */
 typedef enum reattn__planner {
     REATTN__PLANS_FROM_STORE = 0, /* `plan` reads queries, keys or values: it needs them in the host's store */
-    /* `plan` reads nothing of a step but params, shape, layer, decode, last, T and n, so the host makes it for any engine.
-     * It has no `learn` and no budget. */
+    /* `plan` reads nothing of a step but params, shape, layer, decode, last, T and n, so the host makes it for any
+     * engine. It has no `learn` and no budget. */
     REATTN__PLANS_FROM_LENGTHS,
     /* An engine may plan by itself: */
     REATTN__PLANS_ALL,   /* every token at its own position */
@@ -52,7 +52,8 @@ typedef enum reattn__planner {
 
 typedef struct reattn__policy {
     reattn_policy_info info;
-    /* The options that it goes by, beside those that all have (session/params.c): names with spaces between, NULL: none. */
+    /* The options that it goes by, beside those that all have (session/params.c): names with spaces between, NULL:
+     * none. */
     const char *options;
     reattn__planner planner;
     bool native;        /* libllama's own attention: the engine is bypassed */
@@ -70,8 +71,8 @@ typedef struct reattn__policy {
     int (*create)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                   reattn_error *err);
     void (*destroy)(void *state);
-    /* Bytes that the state takes at most: those that do not depend on the text, and *grows, for n tokens of it. NULL: next
-     * to none. */
+    /* Bytes that the state takes at most: those that do not depend on the text, and *grows, for n tokens of it. NULL:
+     * next to none. */
     uint64_t (*bytes_for)(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
                           uint64_t *grows);
     void (*forget)(void *state, int64_t n); /* the session was rewound to its first n tokens */
@@ -109,7 +110,8 @@ void reattn__plan_scope(reattn__plan *plan, int i, const reattn__step *step, con
 
 /* Hooks by which any policy can be tested. The relative distance at which query t meets each key that it sees, in the
  * order of the runs: writes up to cap, returns how many. */
-int64_t reattn__plan_distances(const reattn__run_list *list, int64_t q_first, int64_t t, int64_t *distance, int64_t cap);
+int64_t reattn__plan_distances(const reattn__run_list *list, int64_t q_first, int64_t t, int64_t *distance,
+                               int64_t cap);
 /* How often query t meets each of tokens 0 .. n-1: adds to count [n]. It must end as 0 or 1. */
 void reattn__plan_coverage(const reattn__run_list *list, int64_t q_first, int64_t t, int64_t n, int *count);
 

@@ -91,7 +91,8 @@ static int catch_up(recall *r, const reattn__step *s, const probes *p, window *w
 static int remember(const reattn__step *s, const probes *p, window *w, const reattn_hit *hits, int64_t end,
                     reattn_error *err)
 {
-    int64_t R = s->params->recall_window, row = (int64_t)p->heads * p->d, list = (int64_t)p->heads * s->params->recall_k;
+    int64_t R = s->params->recall_window, row = (int64_t)p->heads * p->d,
+            list = (int64_t)p->heads * s->params->recall_k;
     if (!w->x) w->x = malloc((size_t)(2 * R * row) * sizeof *w->x);
     if (!w->hits) w->hits = malloc((size_t)(2 * R * list) * sizeof *w->hits);
     if (!w->x || !w->hits) return reattn__fail(err, REATTN_E_NOMEM, "out of memory for the recall window");
@@ -103,7 +104,8 @@ static int remember(const reattn__step *s, const probes *p, window *w, const rea
         w->first = 0;
     }
     memcpy(window_x(w, p, stay), p->x + (s->T - add) * row, (size_t)(add * row) * sizeof *w->x);
-    memcpy(window_hits(w, p, s->params->recall_k, stay), hits + (s->T - add) * list, (size_t)(add * list) * sizeof *w->hits);
+    memcpy(window_hits(w, p, s->params->recall_k, stay), hits + (s->T - add) * list,
+           (size_t)(add * list) * sizeof *w->hits);
     w->n = stay + add;
     w->upto = end;
     return REATTN_OK;
@@ -126,8 +128,8 @@ static const reattn_hit *hits_of_head(recall *r, const reattn_hit *hits, int64_t
 }
 
 /* From votes to a plan. hits [n_query][heads][recall_k]. */
-static int choose(recall *r, const reattn__step *s, const probes *p, const reattn_hit *hits, int64_t n_query, int64_t end,
-                  reattn__plan *plan, reattn_error *err)
+static int choose(recall *r, const reattn__step *s, const probes *p, const reattn_hit *hits, int64_t n_query,
+                  int64_t end, reattn__plan *plan, reattn_error *err)
 {
     const reattn_session_params *par = s->params;
     int top_k = (int)par->recall_k, n_list = par->recall_per_head ? s->shape->Hk : 1;
@@ -179,7 +181,8 @@ static int plan_reattention(void *state, const reattn__step *s, reattn__plan *pl
     /* The middle is [keep, end); where nothing is recalled now it is empty, and searched later for the window. */
     int64_t end = now && !whole(s) ? REATTN__MAX(s->n - reattn__last_tokens(par, s->T), par->keep) : par->keep;
     if (s->decode && !now) return plan_without(s, plan, err);
-    if (!s->decode) w->first = w->n = 0; /* a prompt's chunk votes alone: its bits do not depend on what came before a restore */
+    /* A prompt's chunk votes alone: its bits do not depend on what came before a restore. */
+    if (!s->decode) w->first = w->n = 0;
 
     /* Hits of the window's queries, then of this step's: one array, so that they vote in order. */
     int64_t list = (int64_t)p.heads * par->recall_k, old = REATTN__MIN(w->n, par->recall_window - 1);
@@ -217,8 +220,8 @@ static void destroy(void *state)
     free(r);
 }
 
-/* A short local part serves small models better than the paper's half of the window: docs/quality.md. A chunk adds its own
- * tokens to it, so that of a short window it is a quarter. */
+/* A short local part serves small models better than the paper's half of the window: docs/quality.md. A chunk adds its
+ * own tokens to it, so that of a short window it is a quarter. */
 static int resolve(reattn_session_params *p, reattn_error *err)
 {
     (void)err;
@@ -248,7 +251,8 @@ static uint64_t bytes_for(const reattn_session_params *p, const reattn__layer *l
 {
     const int64_t R = p->recall_window, T = REATTN__MAX(p->chunk, R), k = p->recall_k, m = p->recall_max;
     const bool values = p->recall_type == REATTN_RECALL_V, heads_kv = p->recall_type == REATTN_RECALL_K || values;
-    const bool split = p->type_k == REATTN_SPLIT && (p->recall_type == REATTN_RECALL_QK || p->recall_type == REATTN_RECALL_K);
+    const bool split =
+        p->type_k == REATTN_SPLIT && (p->recall_type == REATTN_RECALL_QK || p->recall_type == REATTN_RECALL_K);
     uint64_t bytes = 0, step = 0;
     (void)n;
     *grows = 0;
@@ -262,7 +266,8 @@ static uint64_t bytes_for(const reattn_session_params *p, const reattn__layer *l
             scan = REATTN__MAX(scan, reattn__topk_scratch(steps[i], (int)heads, s, split, (int)k, p->n_threads));
         of_step += reattn__buffer_room((size_t)((R + p->chunk) * list)) + reattn__buffer_room((size_t)(R * list));
         of_step += reattn__buffer_room(scan) + reattn__buffer_room(reattn__votes_scratch(T * heads * k));
-        of_step += reattn__buffer_room((size_t)(m * (int64_t)sizeof(int64_t) + m * n_list * (int64_t)sizeof(reattn_span)));
+        of_step +=
+            reattn__buffer_room((size_t)(m * (int64_t)sizeof(int64_t) + m * n_list * (int64_t)sizeof(reattn_span)));
         if (n_list > 1) of_step += reattn__buffer_room((size_t)(T * list / s->Hk));
         bytes += (uint64_t)(2 * R * (row + list));
         step = REATTN__MAX(step, of_step);
@@ -271,7 +276,8 @@ static uint64_t bytes_for(const reattn_session_params *p, const reattn__layer *l
 }
 
 const reattn__policy reattn__policy_reattention = {
-    .info = {"reattention", "an exact top-k of q . k without positions recalls spans; then a finite scope from position 0",
+    .info = {"reattention",
+             "an exact top-k of q . k without positions recalls spans; then a finite scope from position 0",
              "keeps everything; a step scans all keys and attends to G + m*s + L of them", "ReAttention, 2407.15176"},
     .options = "keep local local-per recall-k recall-span recall-max recall-from recall-per "
                "recall-vote recall-window recall-type recall-when positions",

@@ -92,8 +92,8 @@ void reattn__ropes_destroy(void *state)
     free(state);
 }
 
-uint64_t reattn__ropes_bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
-                                 uint64_t *grows)
+uint64_t reattn__ropes_bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer,
+                                 int64_t n, uint64_t *grows)
 {
     (void)params;
     *grows = reattn__ropes_table_bytes(layers, n_layer, n);

@@ -26,8 +26,8 @@ reattn__rope_table *reattn__ropes_use(reattn__ropes *ropes, int layer, const rea
 int reattn__ropes_new(const reattn_session_params *params, const reattn__layer *layers, int n_layer, void **state,
                       reattn_error *err);
 void reattn__ropes_destroy(void *state);
-uint64_t reattn__ropes_bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer, int64_t n,
-                                 uint64_t *grows);
+uint64_t reattn__ropes_bytes_for(const reattn_session_params *params, const reattn__layer *layers, int n_layer,
+                                 int64_t n, uint64_t *grows);
 /* Every token at its own position, rotated by this table. */
 int reattn__ropes_plan(reattn__plan *plan, const reattn__step *step, reattn__rope_table *table, reattn_error *err);
 

@@ -7,9 +7,11 @@ static int create(const reattn_session_params *params, const reattn__layer *laye
 {
     for (int l = 0; l < n_layer; l++)
         if (layers[l].rope.ext_factor != 0 || layers[l].rope.freq_scale != 1)
-            return reattn__fail(err, REATTN_E_UNSUPPORTED,
-                                "the model scales its positions already (layer %d): yarn has no place; use --policy full "
-                                "or another method", l);
+            return reattn__fail(
+                err, REATTN_E_UNSUPPORTED,
+                "the model scales its positions already (layer %d): yarn has no place; use --policy full "
+                "or another method",
+                l);
     return reattn__ropes_new(params, layers, n_layer, state, err);
 }
 

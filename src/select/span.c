@@ -12,8 +12,8 @@ int reattn_spans(const int64_t *kept, int64_t n_kept, int64_t s, int64_t lo, int
     for (int64_t i = 0; i < n_kept; i++) {
         if (kept[i] < last || kept[i] >= hi)
             return reattn__fail(err, REATTN_E_ARG,
-                                "reattn_spans: position %lld is out of order or outside [%lld, %lld)", (long long)kept[i],
-                                (long long)lo, (long long)hi);
+                                "reattn_spans: position %lld is out of order or outside [%lld, %lld)",
+                                (long long)kept[i], (long long)lo, (long long)hi);
         last = kept[i];
         int64_t first = REATTN__MAX(lo, kept[i] - s / 2), end = REATTN__MIN(hi, kept[i] + (s + 1) / 2);
         if (n > 0 && first <= spans[n - 1].first + spans[n - 1].count)

@@ -135,8 +135,13 @@ static void cut(plan *p, bool split)
 
 size_t reattn__topk_scratch(int64_t T, int heads, const reattn__layer *layer, bool split, int top_k, int n_threads)
 {
-    const reattn__topk_args a = {.T = T, .H = heads, .src = {.Hk = layer->Hk, .D = REATTN__MAX(layer->D, layer->Dv), .Dv = layer->Dv},
-                                 .lo = 1, .hi = INT64_C(1) << 40, .top_k = top_k, .n_threads = n_threads};
+    const reattn__topk_args a = {.T = T,
+                                 .H = heads,
+                                 .src = {.Hk = layer->Hk, .D = REATTN__MAX(layer->D, layer->Dv), .Dv = layer->Dv},
+                                 .lo = 1,
+                                 .hi = INT64_C(1) << 40,
+                                 .top_k = top_k,
+                                 .n_threads = n_threads};
     plan p = shape_of(&a);
     cut(&p, split);
     return place(&p, split, NULL);

@@ -1,5 +1,5 @@
-/* memory.c - bytes that a session takes, before it takes them: an estimate from above of what is in this library's hands.
- * What libllama takes beside its logits, for its graph, is not known here. */
+/* memory.c - bytes that a session takes, before it takes them: an estimate from above of what is in this library's
+ * hands. What libllama takes beside its logits, for its graph, is not known here. */
 #include <stdlib.h>
 
 #include "place.h"
@@ -195,7 +195,8 @@ int64_t reattn_tokens_that_fit(uint64_t free_bytes, uint64_t fixed_bytes, uint64
     if (free_bytes <= fixed_bytes) return 0;
     const uint64_t room = free_bytes - fixed_bytes;
     if (bytes_per_1000 == 0) return INT64_MAX;
-    /* In two parts: 1000 times the room of a large machine would still fit in 64 bits, that of a wrong figure would not. */
+    /* In two parts: 1000 times the room of a large machine would still fit in 64 bits, that of a wrong figure would
+     * not. */
     const uint64_t whole = room / bytes_per_1000, rest = room % bytes_per_1000;
     if (whole > INT64_MAX / 1000 - 1) return INT64_MAX;
     return (int64_t)(whole * 1000 + (uint64_t)((double)rest * 1000 / (double)bytes_per_1000));

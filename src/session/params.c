@@ -12,8 +12,8 @@
 
 #define TOKENS_MAX (INT64_C(1) << 40)
 
-/* Field, kind, name, alias, argument, min, max, default, choices, help. The preset comes before what it sets: the program
- * reads its environment in this order. */
+/* Field, kind, name, alias, argument, min, max, default, choices, help. The preset comes before what it sets: the
+ * program reads its environment in this order. */
 #define OPTIONS(X)                                                                                                     \
     X(policy, NAME, "policy", NULL, "NAME", 0, 0, 0, NULL, "which keys are attended to; 'list' explains them")         \
     X(preset, ENUM, "preset", NULL, "NAME", 0, 1, 0, "default|paper",                                                  \
@@ -21,18 +21,20 @@
     X(keep, INT, "keep", NULL, "G", -1, TOKENS_MAX, -1, NULL,                                                          \
       "first tokens, always in scope (-1 = 32; 128 under infllm)")                                                     \
     X(local, INT, "local", NULL, "L", 0, TOKENS_MAX, 0, NULL,                                                          \
-      "last tokens, always in scope (0 = the policy's own: under reattention a quarter of the trained length, at most "   \
-      "512; under streaming and infllm half of it, at most 4096)") \
+      "last tokens, always in scope (0 = the policy's own: under reattention a quarter of the trained length, at "     \
+      "most 512; under streaming and infllm half of it, at most 4096)")                                                \
     X(local_per, ENUM, "local-per", NULL, "WHO", 0, 1, 0, "query|step",                                                \
       "reattention, streaming: every query's own last tokens, or, as the paper has it, those of a step as a whole")    \
-    X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL, "keys that each query and head votes for; infllm: that stand for a block")                 \
+    X(recall_k, INT, "recall-k", NULL, "K", 1, 64, 4, NULL,                                                            \
+      "keys that each query and head votes for; infllm: that stand for a block")                                       \
     X(recall_span, INT, "recall-span", NULL, "S", 0, 4096, 0, NULL,                                                    \
       "tokens recalled around each chosen key (0 = 32), or of a block (0 = 128 under infllm)")                         \
     X(recall_max, INT, "recall-max", NULL, "M", 0, 65536, 0, NULL,                                                     \
       "most spans a step (0 = what the trained length leaves, at most 127; 16 blocks under infllm)")                   \
     X(recall_from, INT, "recall-from", NULL, "N", 0, TOKENS_MAX, 0, NULL,                                              \
       "reattention: a text of up to N tokens is attended to whole (0 = as many as the scope holds)")                   \
-    X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head", "one set of spans a layer or a KV head") \
+    X(recall_per_head, ENUM, "recall-per", NULL, "WHO", 0, 1, 0, "layer|head",                                         \
+      "one set of spans a layer or a KV head")                                                                         \
     X(recall_vote, ENUM, "recall-vote", NULL, "HOW", 0, 1, 1, "count|mass",                                            \
       "a vote counts 1, or its share of the query's softmax over its top k")                                           \
     X(recall_window, INT, "recall-window", NULL, "R", 1, 4096, 32, NULL,                                               \
@@ -61,7 +63,7 @@
       "tokens that stay when the pot is full (0 = half of it)")                                                        \
     X(pot_novelty, INT, "pot-novelty", NULL, "PERCENT", 0, 100, 50, NULL,                                              \
       "so many of these are chosen by novelty, the others by what the catalyst attends to")                            \
-    X(type_k, ENUM, "cache-type-k", "-ctk", "TYPE", 0, 3, 3, "f32|f16|q8_0|split", "how keys are stored")                \
+    X(type_k, ENUM, "cache-type-k", "-ctk", "TYPE", 0, 3, 3, "f32|f16|q8_0|split", "how keys are stored")              \
     X(type_v, ENUM, "cache-type-v", "-ctv", "TYPE", 0, 2, 1, "f32|f16|q8_0", "how values are stored")                  \
     X(ctx_limit, INT, "ctx-size", "-c", "N", 0, TOKENS_MAX, 0, NULL, "most tokens a session may hold (0 = no limit)")  \
     X(mem_limit, BYTES, "mem-limit", NULL, "BYTES", 0, INT64_MAX, 0, NULL,                                             \
@@ -172,8 +174,8 @@ static int parse_number(const char *text, int64_t *value)
     return 0;
 }
 
-/* Sets what presets differ in. The paper: every query's chunk votes, its last ones too; a vote is a vote. What follows from
- * the trained length is automatic again. */
+/* Sets what presets differ in. The paper: every query's chunk votes, its last ones too; a vote is a vote. What follows
+ * from the trained length is automatic again. */
 static void apply_preset(reattn_session_params *p, int preset)
 {
     static const struct {
@@ -197,7 +199,8 @@ int reattn_option_set(reattn_session_params *p, const char *name, const char *va
     const reattn_option *o = &table[i];
     if (o->kind == REATTN_OPTION_NAME) {
         if (!reattn__policy_find(value))
-            return reattn__fail(err, REATTN_E_ARG, "--%s %s: there is no such policy; --policy list names them", name, value);
+            return reattn__fail(err, REATTN_E_ARG, "--%s %s: there is no such policy; --policy list names them", name,
+                                value);
         snprintf(p->policy, sizeof p->policy, "%s", value);
         return REATTN_OK;
     }
@@ -216,7 +219,8 @@ int reattn_option_set(reattn_session_params *p, const char *name, const char *va
         if (fields[i].offset == offsetof(reattn_session_params, preset)) apply_preset(p, choice);
         return REATTN_OK;
     }
-    if (parse_number(value, &x) != 0) return reattn__fail(err, REATTN_E_ARG, "--%s %s: not a whole number", name, value);
+    if (parse_number(value, &x) != 0)
+        return reattn__fail(err, REATTN_E_ARG, "--%s %s: not a whole number", name, value);
     if (x < o->min || x > o->max)
         return reattn__fail(err, REATTN_E_ARG, "--%s %s: must be %lld .. %lld", name, value, (long long)o->min,
                             (long long)o->max);
@@ -247,7 +251,8 @@ reattn_session_params reattn_session_params_default(void)
 /* What a caller may have written into the struct without the setter. */
 static int check_bounds(const reattn_session_params *p, reattn_error *err)
 {
-    if (p->size != sizeof *p) return reattn__fail(err, REATTN_E_ARG, "reattn_session_params.size is %zu, not %zu", p->size, sizeof *p);
+    if (p->size != sizeof *p)
+        return reattn__fail(err, REATTN_E_ARG, "reattn_session_params.size is %zu, not %zu", p->size, sizeof *p);
     if (!memchr(p->policy, 0, sizeof p->policy) || !reattn__policy_find(p->policy))
         return reattn__fail(err, REATTN_E_ARG, "there is no policy %.*s", (int)sizeof p->policy, p->policy);
     for (int i = 0; table[i].name; i++) {
@@ -281,8 +286,8 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (policy->resolve && (code = policy->resolve(&p, err)) != REATTN_OK) return code;
     if (p.local == 0) p.local = REATTN__MIN(N / 2, INT64_C(4096));
     if (automatic) {
-        /* A model of a few hundred tokens: the default chunk does not fit its half, or the local part if that is all that
-         * a chunk sees of itself. One that was asked for is not cut. */
+        /* A model of a few hundred tokens: the default chunk does not fit its half, or the local part if that is all
+         * that a chunk sees of itself. One that was asked for is not cut. */
         int64_t room = policy->finite ? p.local : REATTN__MAX(p.local, N / 2);
         if (policy->finite && per_query) room = REATTN__MIN(room, N - p.keep - p.local + 1);
         if (p.chunk == 512) p.chunk = REATTN__MIN(p.chunk, REATTN__MAX(room, 1));
@@ -296,10 +301,11 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
     if (p.pot == 0) p.pot = N / 2;
     if (p.pot_keep == 0) p.pot_keep = p.pot / 2;
     if (policy->budget && (p.pot > N || p.pot_keep < 1 || p.pot_keep >= p.pot))
-        return reattn__fail(err, REATTN_E_ARG,
-                            "--pot %lld with --pot-keep %lld: the pot must hold more than it keeps, and no more than the "
-                            "%lld tokens that the model was trained on",
-                            (long long)p.pot, (long long)p.pot_keep, (long long)N);
+        return reattn__fail(
+            err, REATTN_E_ARG,
+            "--pot %lld with --pot-keep %lld: the pot must hold more than it keeps, and no more than the "
+            "%lld tokens that the model was trained on",
+            (long long)p.pot, (long long)p.pot_keep, (long long)N);
     if (p.tail > p.chunk)
         return reattn__fail(err, REATTN_E_ARG, "--tail %lld is larger than --chunk %lld: it is read as one chunk",
                             (long long)p.tail, (long long)p.chunk);
@@ -309,15 +315,17 @@ int reattn__params_resolve(reattn_session_params *out, int64_t N, reattn_error *
             return reattn__fail(err, REATTN_E_ARG, "--local %lld is smaller than --chunk %lld: a chunk must see itself",
                                 (long long)p.local, (long long)p.chunk);
         if (scope > N)
-            return reattn__fail(err, REATTN_E_ARG,
-                                "the scope can reach %lld tokens (keep %lld + %lld spans of %lld + local %lld%s), the model "
-                                "was trained on %lld",
-                                (long long)scope, (long long)p.keep, (long long)p.recall_max, (long long)p.recall_span,
-                                (long long)p.local, per_query ? " of each token of a chunk" : "", (long long)N);
+            return reattn__fail(
+                err, REATTN_E_ARG,
+                "the scope can reach %lld tokens (keep %lld + %lld spans of %lld + local %lld%s), the model "
+                "was trained on %lld",
+                (long long)scope, (long long)p.keep, (long long)p.recall_max, (long long)p.recall_span,
+                (long long)p.local, per_query ? " of each token of a chunk" : "", (long long)N);
         if (p.recall_from > N)
-            return reattn__fail(err, REATTN_E_ARG,
-                                "--recall-from %lld: the model was trained on %lld tokens and cannot attend to more at once",
-                                (long long)p.recall_from, (long long)N);
+            return reattn__fail(
+                err, REATTN_E_ARG,
+                "--recall-from %lld: the model was trained on %lld tokens and cannot attend to more at once",
+                (long long)p.recall_from, (long long)N);
         if (p.recall_from == 0 && whole) p.recall_from = scope;
     }
     *out = p;

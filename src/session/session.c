@@ -154,8 +154,8 @@ int reattn__session_check(const reattn_session *s, const int32_t *tokens, int64_
             return reattn__fail(err, REATTN_E_ARG, "token %lld is %d, the vocabulary has %d", (long long)i, tokens[i],
                                 info.n_vocab);
     if (s->params.ctx_limit && s->n + n > s->params.ctx_limit)
-        return reattn__fail(err, REATTN_E_LIMIT, "%lld tokens are more than the limit of %lld (-c)", (long long)(s->n + n),
-                            (long long)s->params.ctx_limit);
+        return reattn__fail(err, REATTN_E_LIMIT, "%lld tokens are more than the limit of %lld (-c)",
+                            (long long)(s->n + n), (long long)s->params.ctx_limit);
     return REATTN_OK;
 }
 
@@ -254,10 +254,11 @@ int reattn_session_prompt(reattn_session *s, const int32_t *tokens, int64_t n, r
         if (s->params.tail == 0) next = REATTN__MIN((at / C + 1) * C, end);
         int64_t T = next - at;
         if (s->policy->budget) code = reattn__distill_make_room(s, at < tail ? 1 : T, &T, err);
-        if (code == REATTN_OK) code = step(s, tokens + (at - start), T, false, at + T == end, at + T == end ? 1 : 0, err);
+        if (code == REATTN_OK)
+            code = step(s, tokens + (at - start), T, false, at + T == end, at + T == end ? 1 : 0, err);
         if (code == REATTN_OK && progress && !progress(s->n - start, n, user) && s->n < end)
-            code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens", (long long)(s->n - start),
-                                (long long)n);
+            code = reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld of %lld tokens",
+                                (long long)(s->n - start), (long long)n);
     }
     s->stats.prompt_tokens += s->n - start;
     s->stats.prompt_ms += reattn__now_ms() - t0;

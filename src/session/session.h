@@ -10,8 +10,8 @@
 #include "model/bridge.h"
 #include "policy/policy.h"
 
-/* What a policy with a budget needs (distill.c). Rows of logits: that of the last token, by which the next one's novelty
- * is known, and those at the last chunk boundaries, from which a text may go on in another way. */
+/* What a policy with a budget needs (distill.c). Rows of logits: that of the last token, by which the next one's
+ * novelty is known, and those at the last chunk boundaries, from which a text may go on in another way. */
 enum { REATTN__ROWS = 3 };
 typedef struct reattn__pot {
     int32_t *catalyst; /* [n_catalyst] */
@@ -43,7 +43,7 @@ struct reattn_session {
     reattn__bridge *bridge;
     reattn__device *engine; /* of the layers that attend on a device, or NULL; their device, else -1: */
     int *device;            /* [n_layer] */
-    int *row;               /* [n_layer] a layer's number among those that attend on the CPU: in store, turned, policy */
+    int *row;               /* [n_layer] a layer's number among those on the CPU: in store, turned, policy */
     int n_row;
     reattn__layer *rows;    /* [n_row] those layers */
     reattn__store *store;   /* NULL if there are none */

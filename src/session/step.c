@@ -47,8 +47,8 @@ int reattn__session_layer(void *user, int layer, int64_t T, const float *q, cons
     if (atomic_load_explicit(&s->cancel, memory_order_relaxed))
         return reattn__fail(err, REATTN_E_CANCELLED, "cancelled after %lld tokens", (long long)(s->n - T));
     if (!reattn__all_finite(q, T * shape->H * shape->D))
-        return reattn__fail(err, REATTN_E_NAN, "layer %d gave a query that is not finite: the model or its file is damaged",
-                            layer);
+        return reattn__fail(err, REATTN_E_NAN,
+                            "layer %d gave a query that is not finite: the model or its file is damaged", layer);
     int code = reattn__store_append(s->store, row, T, k, v, err);
     double t1 = reattn__now_ms();
     s->stats.append_ms += t1 - t0;
