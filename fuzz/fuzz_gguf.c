@@ -4,7 +4,7 @@
 
 #include "fuzz.h"
 #include "model/side.h"
-#include "model/vocab.h"
+#include "model/metadata.h"
 
 /* Without anything; the kind of a vocabulary, and its two tokens; what clex learned. */
 #define HEAD(n) "GGUF\3\0\0\0\0\0\0\0\0\0\0\0" n "\0\0\0\0\0\0\0"
@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *path = fuzz_file(data, size);
     reattn_error err = {0};
     reattn__side *side = NULL;
-    if (reattn__vocab_check(path, &err))
+    if (reattn__metadata_check(path, &err))
         FUZZ_CHECK(err.msg[0]);
     if (reattn__side_open(path, &side, &err))
         return 0;

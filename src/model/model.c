@@ -1,6 +1,6 @@
 /* model.c - loading a GGUF file. */
 #include "model.h"
-#include "vocab.h"
+#include "metadata.h"
 
 #include <ggml-backend.h>
 #include <pthread.h>
@@ -76,7 +76,7 @@ static int load(const char *path, const reattn_model_params *params, reattn_mode
     int code = check_file(path, &bytes, err);
     reattn__llama_start();
     reattn__llama_complaint();
-    if (code == REATTN_OK) code = reattn__vocab_check(path, err);
+    if (code == REATTN_OK) code = reattn__metadata_check(path, err);
     if (code != REATTN_OK) return code;
     reattn_model *m = calloc(1, sizeof *m);
     if (m) m->path = strdup(path);
