@@ -289,18 +289,20 @@ static int measure_entry(bench *b, const entry *e)
     opt.session.type_k = e->type_k;
     opt.session.type_v = e->type_v;
     int rc = EXIT_DONE;
+    interrupt_note(); /* making and freeing sessions takes a while: what was measured before is not to be lost */
     for (int i = 0; i < b->most && !rc; i++)
         rc = load_session(&opt, b->model, b->n_tokens, &s[i]);
     if (!rc) {
         b->report.n_threads = reattn_session_get_params(s[0])->n_threads;
         interrupt_watch(s[0]);
+        rc = check(REATTN_OK, NULL);
     }
     for (int i = 0; i < b->depths.n && !rc; i++) {
         rc = measure_depth(b, s[0], e, b->depths.v[i]);
         if (!rc && b->counts.n)
             rc = measure_many(b, s, e, b->depths.v[i]);
     }
-    interrupt_watch(NULL);
+    interrupt_note();
     for (int i = 0; i < b->most; i++)
         reattn_session_free(s[i]);
     return rc;
@@ -327,6 +329,7 @@ static int measure(bench *b)
         rc = cli_fail(EXIT_FAILED, "out of memory");
     for (int i = 0; i < b->n_entries && !rc; i++)
         rc = measure_entry(b, &b->entries[i]);
+    interrupt_watch(NULL);
     if (rc && !b->report.n_rows)
         return rc;
     /* After an interruption too: what was measured is worth having. */

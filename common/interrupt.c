@@ -13,15 +13,27 @@ static void on_interrupt(int signal)
     if (pending)
         _exit(EXIT_INTERRUPTED);
     pending = 1;
-    reattn_session_cancel(watched);
+    if (watched)
+        reattn_session_cancel(watched);
+}
+
+/* No SA_RESTART: waiting for a line of input must end as well. */
+static void handle_by(void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler};
+    sigaction(SIGINT, &action, NULL);
 }
 
 void interrupt_watch(reattn_session *session)
 {
-    /* No SA_RESTART: waiting for a line of input must end as well. */
-    struct sigaction action = {.sa_handler = session ? on_interrupt : SIG_DFL};
     watched = session;
-    sigaction(SIGINT, &action, NULL);
+    handle_by(session ? on_interrupt : SIG_DFL);
+}
+
+void interrupt_note(void)
+{
+    watched = NULL;
+    handle_by(on_interrupt);
 }
 
 bool interrupt_pending(void)
