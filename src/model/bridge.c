@@ -13,6 +13,8 @@ struct reattn__bridge {
     reattn__hook hook;
     reattn__hook_device device;
     int8_t *logits_wanted; /* [chunk] */
+    llama_pos *zeros;      /* [chunk] */
+    bool refused;          /* libllama does not take tokens of a sequence that are all at one position */
     int64_t T, n_logits;   /* of the last run */
 };
 
@@ -30,11 +32,13 @@ int reattn__bridge_create(reattn_model *m, const reattn__bridge_args *args, reat
     reattn__bridge *b = calloc(1, sizeof *b);
     int64_t chunk = args->chunk;
     if (b) b->logits_wanted = calloc((size_t)chunk, 1);
-    if (!b || !b->logits_wanted) {
-        free(b);
+    if (b) b->zeros = calloc((size_t)chunk, sizeof *b->zeros);
+    if (!b || !b->logits_wanted || !b->zeros) {
+        reattn__bridge_free(b);
         return reattn__fail(err, REATTN_E_NOMEM, "out of memory");
     }
-    *b = (reattn__bridge){.model = m, .chunk = chunk, .fn = args->fn, .user = args->user, .logits_wanted = b->logits_wanted,
+    *b = (reattn__bridge){.model = m, .chunk = chunk, .fn = args->fn, .user = args->user,
+                          .logits_wanted = b->logits_wanted, .zeros = b->zeros,
                           .hook = {.attend = replace, .user = b, .code = REATTN_E_ARG},
                           .device = {args->engine, args->device, m->layers, args->device_fn, args->user}};
     if (args->engine) b->hook.on = &b->device;
@@ -65,10 +69,11 @@ void reattn__bridge_free(reattn__bridge *b)
     if (b->ctx) llama_free(b->ctx);
     reattn__hook_free(&b->hook);
     free(b->logits_wanted);
+    free(b->zeros);
     free(b);
 }
 
-static int run(reattn__bridge *b, struct llama_batch batch, bool apart, int64_t n_logits, reattn_error *err)
+static int run(reattn__bridge *b, struct llama_batch batch, int64_t n_logits, reattn_error *err)
 {
     const int64_t T = batch.n_tokens;
     b->T = T;
@@ -76,7 +81,7 @@ static int run(reattn__bridge *b, struct llama_batch batch, bool apart, int64_t 
     llama_memory_clear(llama_get_memory(b->ctx), false);
     for (int64_t t = 0; t < T; t++) b->logits_wanted[t] = t >= T - n_logits;
     batch.logits = b->logits_wanted;
-    reattn__hook_start(&b->hook, T, 0, apart);
+    reattn__hook_start(&b->hook, T, 0, batch.pos != NULL);
     int rc = llama_decode(b->ctx, batch);
     if (b->hook.code != REATTN_OK) {
         int code = b->hook.code;
@@ -89,10 +94,22 @@ static int run(reattn__bridge *b, struct llama_batch batch, bool apart, int64_t 
     return REATTN_OK;
 }
 
+/* Tokens of one sequence. What libllama's attention makes of them is replaced, so their positions are free to choose: on a
+ * device they are all at 0, where the hook stops least. */
+static int run_chunk(reattn__bridge *b, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err)
+{
+    struct llama_batch batch = llama_batch_get_one((llama_token *)tokens, (int32_t)T);
+    if (T > 1 && b->hook.on && !b->refused) batch.pos = b->zeros;
+    int code = run(b, batch, n_logits, err);
+    if (code == REATTN_OK || !batch.pos || b->hook.code != REATTN_OK || b->hook.layer >= 0) return code;
+    b->refused = true; /* it failed before the first layer */
+    return run_chunk(b, tokens, T, n_logits, err);
+}
+
 int reattn__bridge_run(reattn__bridge *b, const int32_t *tokens, int64_t T, int64_t n_logits, reattn_error *err)
 {
     if (T < 1 || T > b->chunk) return reattn__fail(err, REATTN_E_INTERNAL, "a run of %lld tokens", (long long)T);
-    return run(b, llama_batch_get_one((llama_token *)tokens, (int32_t)T), false, n_logits, err);
+    return run_chunk(b, tokens, T, n_logits, err);
 }
 
 int reattn__bridge_run_for(reattn__bridge *b, const reattn__bridge_for *who, const int32_t *tokens, int64_t T,
@@ -118,7 +135,7 @@ int reattn__bridge_run_for(reattn__bridge *b, const reattn__bridge_for *who, con
     b->fn = who->fn;
     b->device.step = who->device_fn;
     b->user = b->device.user = who->user;
-    int code = run(b, batch, apart, T, err);
+    int code = apart ? run(b, batch, T, err) : run_chunk(b, tokens, T, T, err);
     b->fn = own.fn;
     b->device.step = own.device_fn;
     b->user = b->device.user = own.user;

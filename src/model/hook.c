@@ -18,19 +18,20 @@ void reattn__hook_free(reattn__hook *h)
     reattn__buffer_free(&h->compare);
 }
 
-void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0, bool apart)
+void reattn__hook_start(reattn__hook *h, int64_t T, int64_t pos0, bool level)
 {
     int *compared = &h->sources[h->T > 1]; /* in the run before */
     if (*compared == 0 && h->n_compared > 0) *compared = h->n_same == h->n_compared ? 1 : -1;
     h->n_compared = h->n_same = 0;
     h->T = T;
     h->pos0 = pos0;
-    h->apart = apart;
+    h->level = level;
     h->layer = -1;
     h->has_q = h->has_k = h->has_v = false;
     h->here[0] = h->here[1] = h->here[2] = h->stepped = h->written = false;
     h->awaited = h->last;
-    h->at_zero = (T == 1 || apart) && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
+    h->latest = 0;
+    h->at_zero = (T == 1 || level) && pos0 == 0 && h->last && !h->overwritten && !h->scaled;
     h->single = h->at_zero && h->sources[T > 1] > 0;
     h->node_q = h->node_k = h->node_v = NULL;
     h->buffer = NULL;
@@ -172,7 +173,7 @@ static void turn_back(const reattn__hook *h, float *x, int heads)
 {
     float cs[512];
     for (int64_t t = 0; t < h->T; t++) {
-        reattn__rope_angles(&h->rope, h->pos0 + (h->apart ? 0 : t), cs);
+        reattn__rope_angles(&h->rope, h->pos0 + (h->level ? 0 : t), cs);
         for (int i = 0; i < heads; i++) reattn__rope_row_back(&h->rope, cs, x + (t * heads + i) * h->D);
     }
 }
@@ -195,7 +196,7 @@ static int take_rotated(reattn__hook *h, const struct ggml_tensor *node, reattn_
     *heads = (int)node->ne[1];
     h->D = (int)node->ne[0];
     code = reattn__hook_read(h, in_place ? node : src, x);
-    bool turned = h->pos0 != 0 || (h->T != 1 && !h->apart) || h->rope.attn_factor != 1 || h->rope.ext_factor != 0;
+    bool turned = h->pos0 != 0 || (h->T != 1 && !h->level) || h->rope.attn_factor != 1 || h->rope.ext_factor != 0;
     if (code == REATTN_OK && in_place && turned) turn_back(h, x, *heads);
     return code;
 }
@@ -211,7 +212,7 @@ static int take_values(reattn__hook *h, const struct ggml_tensor *node)
 int reattn__hook_take_part(reattn__hook *h, int kind, const struct ggml_tensor *node)
 {
     int code;
-    h->last = kind;
+    h->latest = kind;
     if (kind == 'v') {
         code = take_values(h, node);
         h->has_v = code == REATTN_OK;
@@ -232,18 +233,18 @@ int reattn__hook_take_part(reattn__hook *h, int kind, const struct ggml_tensor *
 /* All parts of a layer, at the last of them. */
 static int take_parts(reattn__hook *h)
 {
-    int last = h->last, code = REATTN_OK;
+    int code = REATTN_OK;
     if (!h->node_q || !h->node_k || !h->node_v) return REATTN_OK; /* one of the same name came before: not yet the last */
     code = reattn__hook_take_part(h, 'v', h->node_v);
     if (code == REATTN_OK) code = reattn__hook_take_part(h, 'k', h->node_k);
     if (code == REATTN_OK) code = reattn__hook_take_part(h, 'q', h->node_q);
-    h->last = last;
     return code;
 }
 
 static int take_node(reattn__hook *h, struct ggml_tensor *node)
 {
     int kind = kind_of(node);
+    if (kind == 'a' && !h->at_zero) h->last = h->latest;
     if (on_device(h, kind, node)) return reattn__hook_take_device(h, kind, node);
     if (kind == 's') return h->has_q ? h->scores(h, node) : REATTN_OK;
     if (kind != 'a') return h->at_zero ? take_parts(h) : reattn__hook_take_part(h, kind, node);

@@ -5,9 +5,9 @@
  *   Vcur-<l>                 values, not rotated
  *   Qcur-<l>, Kcur-<l>       as GGML_OP_ROPE: the source is what we want, the parameters say how the model rotates
  *   the attention's output   fused or apart (node.h), [T][H][Dv]: it is replaced
- * Each stop costs a decode step some 10 us. A token at position 0 is not turned by RoPE, so there q and k can be read
- * from the nodes' outputs, all three at the last of them: two stops a layer instead of four. That is so for a single
- * token, and for several that are sequences of their own ("apart").
+ * Each stop costs a decode step some 10 us, more on a device. A token at position 0 is not turned by RoPE, so there q and
+ * k can be read from the nodes' outputs, all three at the last of them: two stops a layer instead of four. A single token
+ * is always there, several are where the bridge puts them there ("level").
  *
  * Nodes may lie in any backend's memory. A layer whose attention runs on the CPU gets arrays on the host, copied by
  * ggml where they lie elsewhere. A layer that a device engine has (src/device) is given to it where it lies: at the
@@ -44,11 +44,12 @@ struct reattn__hook {
     reattn__hook_fn scores; /* at the node of an attention apart whose src[1] are its queries; NULL: no stop there */
     void *user;
     int64_t T, pos0;             /* tokens of the run, position of its first */
-    bool apart;                  /* they are sequences of their own, all at pos0 */
+    bool level;                  /* they are all at pos0 */
     int layer;                   /* layer at hand: that of the last Qcur; -1 before the first */
     int H, Hk, D, Dv;            /* its shape */
     bool has_q, has_k, has_v;    /* which of its parts have come */
-    int last;                    /* which of them came last in the runs so far: 'q', 'k', 'v'; 0: none was seen yet */
+    int latest;                  /* which of them came last in this run so far: 'q', 'k', 'v' */
+    int last;                    /* which of them comes last in a layer; 0: none was seen whole yet */
     bool written;                /* something was written over a part of this layer; if then another part comes: */
     bool overwritten;            /* a part is overwritten before the last has come: stop at each */
     bool at_zero;                /* tokens that RoPE does not turn: stop at the last only, for all three */
@@ -72,7 +73,7 @@ struct reattn__hook {
                              they are not */
     int n_compared, n_same; /* layers, in the run that compares */
     bool single;          /* this run stops at them only */
-    reattn__buffer compare; /* q, k, v of the tokens to compare */
+    reattn__buffer compare; /* q, k, v of the tokens that are compared */
 
     int code; /* first error; nothing is wanted after it */
     reattn_error err;
@@ -85,8 +86,8 @@ int reattn__hook_take_device(reattn__hook *hook, int kind, struct ggml_tensor *n
 bool reattn__hook_early(const reattn__hook *hook);
 /* hook.c: takes part 'q', 'k' or 'v' to the host. */
 int reattn__hook_take_part(reattn__hook *hook, int kind, const struct ggml_tensor *node);
-/* Starts a run of T tokens from position pos0 on, or, if they are apart, all at pos0. */
-void reattn__hook_start(reattn__hook *hook, int64_t T, int64_t pos0, bool apart);
+/* Starts a run of T tokens from position pos0 on, or, if they are level, all at pos0. */
+void reattn__hook_start(reattn__hook *hook, int64_t T, int64_t pos0, bool level);
 /* The function for llama_context_params.cb_eval; user_data is the hook. */
 bool reattn__hook_eval(struct ggml_tensor *node, bool ask, void *user_data);
 /* Reads a tensor of f32 with any strides into out, in the order of its dimensions ([ne2][ne1][ne0]). */

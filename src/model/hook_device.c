@@ -92,78 +92,129 @@ static int put(reattn__hook *h, int layer, struct ggml_tensor *node)
 
 /* ---------------------------------------------------------------------------- the sources of a fused node ---- */
 
-/* Rows of source i of a fused node, [n][T or cells][heads]; false if it is laid out in another way. */
-static bool source_of(reattn__hook *h, const struct ggml_tensor *node, int i, int layer, reattn__rows *rows)
+/* True if source i of a fused node is [n][T or cells][heads] of the type that is expected. */
+static bool fits(const reattn__hook *h, const struct ggml_tensor *node, int i, int layer)
 {
     const reattn__layer *l = &h->on->layers[layer];
     const struct ggml_tensor *t = node->src[i];
     int64_t size = i == 0 ? (int64_t)sizeof(float) : 2;
-    if (t->type != (i == 0 ? GGML_TYPE_F32 : GGML_TYPE_F16) || (int64_t)t->nb[0] != size ||
-        (int64_t)t->nb[1] % size || (int64_t)t->nb[2] % size)
-        return false;
-    if (t->ne[0] != (i == 2 ? l->Dv : l->D) || t->ne[1] < h->T || t->ne[2] != (i == 0 ? l->H : l->Hk) ||
-        t->ne[3] != 1 || reattn__hook_place(h, t) != h->on->device[layer])
+    return t->type == (i == 0 ? GGML_TYPE_F32 : GGML_TYPE_F16) && (int64_t)t->nb[0] == size &&
+           (int64_t)t->nb[1] % size == 0 && (int64_t)t->nb[2] % size == 0 && t->ne[0] == (i == 2 ? l->Dv : l->D) &&
+           t->ne[1] >= h->T && t->ne[2] == (i == 0 ? l->H : l->Hk) && t->ne[3] == 1;
+}
+
+/* Its rows, if it lies on the layer's device. */
+static bool source_of(reattn__hook *h, const struct ggml_tensor *node, int i, int layer, reattn__rows *rows)
+{
+    const struct ggml_tensor *t = node->src[i];
+    const int64_t size = i == 0 ? (int64_t)sizeof(float) : 2;
+    if (!fits(h, node, i, layer) || reattn__hook_place(h, t) != h->on->device[layer])
         return false;
     *rows = (reattn__rows){t->data, (int64_t)t->nb[1] / size, (int64_t)t->nb[2] / size, i > 0};
     return true;
 }
 
-/* Keeps the tokens' q, k and v, to compare the sources with. */
+/* A token's row of a source, all heads, wherever it lies: out [heads][n]. */
+static int read_row(reattn__hook *h, const struct ggml_tensor *t, int64_t token, float *out)
+{
+    const bool joined = t->nb[2] == (size_t)t->ne[0] * t->nb[0];
+    const size_t size = (size_t)t->ne[0] * t->nb[0], heads = (size_t)t->ne[2], at = (size_t)token * t->nb[1];
+    char *row = reattn__buffer_need(&h->staging, heads * size);
+    if (!row)
+        return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory for a copy of %s", t->name);
+    for (size_t head = 0; head < (joined ? 1 : heads); head++)
+        ggml_backend_tensor_get(t, row + head * size, at + head * t->nb[2], joined ? heads * size : size);
+    for (int64_t i = 0; i < t->ne[0] * t->ne[2]; i++)
+        out[i] = t->type == GGML_TYPE_F16 ? reattn__half_to_float(((const uint16_t *)row)[i]) : ((const float *)row)[i];
+    return REATTN_OK;
+}
+
+/* The same of a source that lies elsewhere. (Which operations libllama moves to a GPU, of layers that it does not keep
+ * there, depends on the number of tokens.) */
+static int fetch_source(reattn__hook *h, const struct ggml_tensor *node, int i, int layer, reattn__rows *rows)
+{
+    const struct ggml_tensor *t = node->src[i];
+    const int64_t n = t->ne[0] * t->ne[2];
+    if (!fits(h, node, i, layer))
+        return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
+                            "layer %d lies in another way than the layers before it: "
+                            "only --engine cpu",
+                            layer);
+    float *x = reattn__buffer_need(&h->q, (size_t)(h->T * n) * sizeof *x);
+    int code = x ? REATTN_OK : reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory for a copy of %s", t->name);
+    for (int64_t token = 0; token < h->T && code == REATTN_OK; token++)
+        code = read_row(h, t, token, x + token * n);
+    if (code != REATTN_OK)
+        return code;
+    const reattn__rows from = {x, n, t->ne[0], false};
+    return reattn__device_engine()->keep(h->on->engine, layer, i, h->T, (int)t->ne[2], &from, rows, &h->err);
+}
+
+/* Of many tokens so many are compared, from the first to the last. */
+enum { MOST_COMPARED = 16 };
+
+static int64_t n_compared(const reattn__hook *h)
+{
+    return REATTN__MIN(h->T, (int64_t)MOST_COMPARED);
+}
+
+static int64_t token_compared(const reattn__hook *h, int64_t i)
+{
+    return i * (h->T - 1) / REATTN__MAX(n_compared(h) - 1, (int64_t)1);
+}
+
+/* Keeps the q, k and v of tokens to compare the sources with: each [n_compared][heads][n]. */
 static int note_parts(reattn__hook *h, int layer)
 {
     const reattn__layer *l = &h->on->layers[layer];
     const struct ggml_tensor *nodes[] = {h->node_q, h->node_k, h->node_v};
-    size_t T = (size_t)h->T, nq = T * (size_t)l->H * (size_t)l->D, nk = T * (size_t)l->Hk * (size_t)l->D,
-           nv = T * (size_t)l->Hk * (size_t)l->Dv;
-    float *x = reattn__buffer_need(&h->compare, (nq + nk + nv) * sizeof *x);
-    float *to[] = {x, x + nq, x + nq + nk};
+    const int64_t n[] = {(int64_t)l->H * l->D, (int64_t)l->Hk * l->D, (int64_t)l->Hk * l->Dv}, count = n_compared(h);
+    float *x = reattn__buffer_need(&h->compare, (size_t)(count * (n[0] + n[1] + n[2])) * sizeof *x);
     if (!x)
         return reattn__fail(&h->err, REATTN_E_NOMEM, "out of memory");
-    for (int i = 0; i < 3; i++) {
-        int code = reattn__hook_read(h, nodes[i], to[i]);
-        if (code != REATTN_OK)
-            return code;
+    for (int part = 0; part < 3; part++) {
+        struct ggml_tensor one = *nodes[part];
+        const int of_token = one.ne[2] == h->T ? 2 : 1; /* [n][heads][T], or [n * heads][T] */
+        one.ne[of_token] = 1;
+        for (int64_t i = 0; i < count; i++, x += n[part]) {
+            one.data = (char *)nodes[part]->data + token_compared(h, i) * (int64_t)one.nb[of_token];
+            int code = ggml_nelements(&one) != n[part]
+                           ? reattn__fail(&h->err, REATTN_E_UNSUPPORTED, "layer %d: %s has an unexpected layout", layer,
+                                          one.name)
+                           : reattn__hook_read(h, &one, x);
+            if (code != REATTN_OK)
+                return code;
+        }
     }
     h->compared = layer;
     return REATTN_OK;
 }
 
 /* True if row `token` of a source holds these values, [heads][n], rounded to its type. */
-static bool holds(const struct ggml_tensor *t, int64_t token, const float *x, int heads, int n)
+static bool holds(reattn__hook *h, const struct ggml_tensor *t, int64_t token, const float *x)
 {
-    unsigned char row[512 * sizeof(float)];
-    bool half = t->type == GGML_TYPE_F16;
-    size_t size = half ? 2 : sizeof(float);
-    for (int head = 0; head < heads; head++, x += n) {
-        ggml_backend_tensor_get(t, row, (size_t)token * t->nb[1] + (size_t)head * t->nb[2], (size_t)n * size);
-        for (int i = 0; i < n; i++) {
-            uint16_t bits;
-            float value;
-            memcpy(&bits, row + 2 * i, sizeof bits);
-            memcpy(&value, row + (half ? 0 : sizeof(float) * (size_t)i), sizeof value);
-            if (half)
-                value = reattn__half_to_float(bits);
-            if (!(fabsf(value - x[i]) <= (half ? 0x1p-11f * fabsf(x[i]) + 0x1p-24f : 0)))
-                return false;
-        }
-    }
+    const int64_t n = t->ne[0] * t->ne[2];
+    float *row = reattn__buffer_need(&h->q, (size_t)n * sizeof *row);
+    if (!row || read_row(h, t, token, row) != REATTN_OK)
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabsf(row[i] - x[i]) <= (t->type == GGML_TYPE_F16 ? 0x1p-11f * fabsf(x[i]) + 0x1p-24f : 0)))
+            return false;
     return true;
 }
 
 static void compare_sources(reattn__hook *h, const struct ggml_tensor *node, int layer)
 {
     const reattn__layer *l = &h->on->layers[layer];
-    const size_t nq = (size_t)l->H * (size_t)l->D, nk = (size_t)l->Hk * (size_t)l->D,
-                 nv = (size_t)l->Hk * (size_t)l->Dv, T = (size_t)h->T;
-    const float *q = h->compare.data, *k = q + T * nq, *v = k + T * nk;
+    const int heads[] = {l->H, l->Hk, l->Hk}, n[] = {l->D, l->D, l->Dv};
+    const float *x = h->compare.data;
     reattn__rows rows;
     bool same = reattn__node_fused(node) && h->compared == layer;
-    for (int i = 0; i < 3; i++)
-        same = same && source_of(h, node, i, layer, &rows);
-    for (size_t t = 0; t < T; t++)
-        same = same && holds(node->src[0], (int64_t)t, q + t * nq, l->H, l->D) &&
-               holds(node->src[1], (int64_t)t, k + t * nk, l->Hk, l->D) &&
-               holds(node->src[2], (int64_t)t, v + t * nv, l->Hk, l->Dv);
+    for (int part = 0; part < 3; part++)
+        same = same && source_of(h, node, part, layer, &rows);
+    for (int part = 0; part < 3; part++)
+        for (int64_t i = 0; i < n_compared(h); i++, x += (int64_t)heads[part] * n[part])
+            same = same && holds(h, node->src[part], token_compared(h, i), x);
     h->n_compared++;
     h->n_same += same;
 }
@@ -172,12 +223,11 @@ static void compare_sources(reattn__hook *h, const struct ggml_tensor *node, int
 static int take_sources(reattn__hook *h, int layer, struct ggml_tensor *node)
 {
     reattn__rows rows[3];
-    for (int i = 0; i < 3; i++)
-        if (!source_of(h, node, i, layer, &rows[i]))
-            return reattn__fail(&h->err, REATTN_E_UNSUPPORTED,
-                                "layer %d lies in another way than the layers before it: "
-                                "only --engine cpu",
-                                layer);
+    for (int i = 0; i < 3; i++) {
+        int code = source_of(h, node, i, layer, &rows[i]) ? REATTN_OK : fetch_source(h, node, i, layer, &rows[i]);
+        if (code != REATTN_OK)
+            return code;
+    }
     bool direct = is_place_of_output(h, layer, node);
     int code = h->on->step(h->on->user, layer, h->T, &rows[0], &rows[1], &rows[2], direct ? node->data : NULL,
                            &h->has_out, &h->err);
@@ -217,7 +267,7 @@ int reattn__hook_take_device(reattn__hook *h, int kind, struct ggml_tensor *node
         else if (nodes[part] && (h->at_zero || (last && each == 'v')))
             code = take(h, each, layer, nodes[part], last);
     }
-    h->last = kind;
+    h->latest = kind;
     if (code == REATTN_OK && h->at_zero && h->sources[h->T > 1] == 0)
         code = note_parts(h, layer);
     return code == REATTN_OK && last ? step(h, layer) : code;
