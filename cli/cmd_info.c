@@ -150,9 +150,8 @@ static void print_text(const facts *f)
         load_bytes_text(d->bytes_per_1000, bytes, sizeof bytes);
         load_bytes_text(d->fixed_bytes, fixed, sizeof fixed);
         load_bytes_text(d->free_bytes, unused, sizeof unused);
-        printf("on GPU %d, for the %d layers that attend there: %s per 1000 tokens%s%s; %lld tokens fit in %s, less "
-               "what a "
-               "step takes\n",
+        printf("on GPU %d, for the %d layers that attend there: %s per 1000 tokens%s%s; %lld tokens fit in %s, less what "
+               "a step takes\n",
                d->device, d->n_layer, bytes, d->fixed_bytes ? " and " : "", d->fixed_bytes ? fixed : "",
                (long long)fits_device(d), unused);
     }

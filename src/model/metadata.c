@@ -75,6 +75,8 @@ static int check_experts(const metadata *m, reattn_error *err)
 {
     const uint32_t n = number(m, "expert_count"), used = number(m, "expert_used_count"),
                    groups = number(m, "expert_group_count"), used_groups = number(m, "expert_group_used_count");
+    if (n <= 1 && strncmp(m->arch, "hunyuan", 7) == 0) /* whatever else is said of its one */
+        return REATTN_OK;
     const bool fine = n == 0 ? used == 0 && groups == 0
                              : n <= MAX_EXPERTS && used > 0 && used <= n && groups < n &&
                                    (groups <= 1 || (n % groups == 0 && used_groups > 0 && used_groups < groups));
@@ -148,7 +150,11 @@ static int check_words(const metadata *m, const word *words, int64_t n, reattn_e
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", byte);
         if (!has(words, n, name) && !has(words, n, (const char[]){(char)byte, 0}))
-            return damaged(m, err, "it has no token for the byte 0x%02x", byte);
+            return reattn__fail(
+                err, REATTN_E_UNSUPPORTED,
+                "%s has no token for the byte 0x%02x: it is damaged, or its vocabulary cannot spell every "
+                "text, on which libllama would end the process",
+                m->path, byte);
     }
     return REATTN_OK;
 }

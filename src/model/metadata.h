@@ -5,7 +5,8 @@
 
 #include "base/base.h"
 
-/* Reads the metadata of the file. Errors: E_FORMAT (not a GGUF, cut short, or damaged: the message says where), E_NOMEM. */
+/* Reads the metadata of the file. Errors: E_FORMAT (not a GGUF, cut short, or damaged: the message says where),
+ * E_UNSUPPORTED (a vocabulary that cannot spell every text), E_NOMEM. */
 int reattn__metadata_check(const char *path, reattn_error *err);
 
 #endif
